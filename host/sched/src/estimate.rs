@@ -1,0 +1,223 @@
+//! What things cost: tables measured beforehand, corrected by what executions really take.
+
+use bps_types::Nanos;
+use bps_types::policy::{TABLE_BATCHES, Table, TableKind};
+use indexmap::IndexMap;
+
+/// Weight of a new observation in a smoothed ratio.
+const SMOOTHING: f32 = 0.2;
+/// A table is told to policies again when a correction has moved this far from 1.
+const REPUBLISH_RATIO: f32 = 1.25;
+/// And not more often than this.
+const REPUBLISH_EVERY: Nanos = Nanos::from_millis(250);
+/// Arrivals are averaged over this many seconds.
+const ARRIVAL_WINDOW_S: f64 = 1.0;
+
+/// Exponentially weighted arrival rate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ArrivalRate {
+    per_second: f64,
+    last: Nanos,
+}
+
+impl ArrivalRate {
+    pub(crate) fn arrived(&mut self, now: Nanos) {
+        self.per_second = self.at(now) + 1.0 / ARRIVAL_WINDOW_S;
+        self.last = now;
+    }
+
+    pub(crate) fn at(&self, now: Nanos) -> f64 {
+        self.per_second * libm::exp(-now.since(self.last).as_secs_f64() / ARRIVAL_WINDOW_S)
+    }
+}
+
+/// Execution times of one model on one device.
+#[derive(Clone, Debug)]
+struct StageCost {
+    table: Table,
+    /// Measured over predicted, smoothed, per batch size of the table.
+    correction: [f32; TABLE_BATCHES.len()],
+    told: Nanos,
+}
+
+impl StageCost {
+    fn cuts(&self) -> usize {
+        self.table.shape.get(1).map_or(0, |c| *c as usize)
+    }
+
+    fn entry(&self, batch: usize, cut: u32) -> f64 {
+        let value = self.table.values.get(batch * self.cuts() + cut as usize).copied().unwrap_or(0.0);
+        f64::from(value) * f64::from(self.correction[batch])
+    }
+
+    /// Linear between the table's batch sizes, and beyond the largest with its slope.
+    fn nanos(&self, rows: u32, from: u32, until: u32) -> f64 {
+        let cost = |batch: usize| (self.entry(batch, until) - self.entry(batch, from)).max(0.0);
+        let rows = rows.max(1);
+        let upper = TABLE_BATCHES.partition_point(|b| *b < rows).clamp(1, TABLE_BATCHES.len() - 1);
+        let (low, high) = (f64::from(TABLE_BATCHES[upper - 1]), f64::from(TABLE_BATCHES[upper]));
+        let (at_low, at_high) = (cost(upper - 1), cost(upper));
+        (at_low + (at_high - at_low) * (f64::from(rows) - low) / (high - low)).max(0.0)
+    }
+}
+
+/// Index of the table's batch size nearest to `rows` from below, or the smallest.
+fn bucket(rows: u32) -> usize {
+    TABLE_BATCHES.partition_point(|b| *b <= rows).saturating_sub(1)
+}
+
+/// Every cost table, by what it is about.
+#[derive(Default)]
+pub(crate) struct Costs {
+    stages: IndexMap<(u32, u32), StageCost>,
+    others: IndexMap<(u32, u32, u8, TableKind), Table>,
+    losses: Vec<Table>,
+}
+
+impl Costs {
+    /// Takes a table; false if its shape and length do not fit its kind.
+    pub(crate) fn insert(&mut self, table: Table) -> bool {
+        let product = table.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d as usize));
+        if product != Some(table.values.len()) {
+            return false;
+        }
+        if table.kind == TableKind::StageNanos {
+            if table.shape.len() != 2 || table.shape[0] as usize != TABLE_BATCHES.len() {
+                return false;
+            }
+            let key = (table.model, table.device);
+            self.stages.insert(key, StageCost { table, correction: [1.0; 6], told: Nanos::ZERO });
+            return true;
+        }
+        if table.kind == TableKind::CodecLossPpm {
+            self.losses.retain(|t| (t.model, t.codec) != (table.model, table.codec));
+            self.losses.push(table.clone());
+        }
+        self.others.insert((table.model, table.device, table.codec, table.kind), table);
+        true
+    }
+
+    /// Forgets models that are gone.
+    pub(crate) fn retain(&mut self, keep: impl Fn(u32) -> bool) {
+        self.stages.retain(|(model, _), _| keep(*model));
+        self.others.retain(|(model, ..), _| keep(*model));
+        self.losses.retain(|t| keep(t.model));
+    }
+
+    /// All tables, stage times first.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.stages.values().map(|s| &s.table).chain(self.others.values())
+    }
+
+    /// Tables of codec losses.
+    pub(crate) fn losses(&self) -> &[Table] {
+        &self.losses
+    }
+
+    /// How long these rows should take between these cuts; zero where nothing is known.
+    pub(crate) fn predict(&self, model: u32, device: u32, rows: u32, from: u32, until: u32) -> Nanos {
+        self.stages.get(&(model, device)).map_or(Nanos::ZERO, |s| Nanos(s.nanos(rows, from, until) as u64))
+    }
+
+    /// Bytes of `rows` rows of what crosses a cut; none where no table says.
+    pub(crate) fn cut_bytes(&self, model: u32, cut: u32, rows: u32) -> Option<u64> {
+        let table = self.others.get(&(model, 0, 0, TableKind::CutBytes))?;
+        table.values.get(cut as usize).map(|b| (f64::from(*b) * f64::from(rows)) as u64)
+    }
+
+    /// Learns from an execution. Returns the corrected table when policies should hear of it.
+    pub(crate) fn observe(&mut self, seen: Observation, now: Nanos) -> Option<Table> {
+        let cost = self.stages.get_mut(&(seen.model, seen.device))?;
+        let predicted = cost.nanos(seen.rows, seen.from_cut, seen.until_cut);
+        if predicted <= 0.0 {
+            return None;
+        }
+        let slot = &mut cost.correction[bucket(seen.rows)];
+        let ratio = (seen.elapsed.0 as f64 / predicted) as f32 * *slot;
+        *slot = (*slot + SMOOTHING * (ratio - *slot)).clamp(1e-3, 1e3);
+        let moved = cost.correction.iter().any(|c| *c > REPUBLISH_RATIO || *c < 1.0 / REPUBLISH_RATIO);
+        if !moved || now.since(cost.told) < REPUBLISH_EVERY {
+            return None;
+        }
+        Some(cost.rebase(now))
+    }
+}
+
+/// One execution, as it went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Observation {
+    pub(crate) model: u32,
+    pub(crate) device: u32,
+    pub(crate) rows: u32,
+    pub(crate) from_cut: u32,
+    pub(crate) until_cut: u32,
+    pub(crate) elapsed: Nanos,
+}
+
+impl StageCost {
+    /// Works the corrections into the table.
+    fn rebase(&mut self, now: Nanos) -> Table {
+        let cuts = self.cuts();
+        for (row, correction) in self.table.values.chunks_mut(cuts.max(1)).zip(&mut self.correction) {
+            row.iter_mut().for_each(|v| *v *= *correction);
+            *correction = 1.0;
+        }
+        self.table.measured = true;
+        self.told = now;
+        self.table.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(per_row: f32) -> Table {
+        let values = TABLE_BATCHES.iter().flat_map(|b| [0.0, *b as f32 * per_row, *b as f32 * per_row * 2.0]).collect();
+        let shape = vec![6, 3];
+        let kind = TableKind::StageNanos;
+        Table { epoch: 1, model: 1, device: 2, codec: 0, kind, measured: false, shape, values }
+    }
+
+    #[test]
+    fn interpolates_between_batches_and_extrapolates() {
+        let mut costs = Costs::default();
+        assert!(costs.insert(table(100.0)));
+        for rows in [1, 2, 3, 7, 16, 31, 32, 64] {
+            assert_eq!(costs.predict(1, 2, rows, 0, 2), Nanos(u64::from(rows) * 200), "{rows} rows");
+            assert_eq!(costs.predict(1, 2, rows, 1, 2), Nanos(u64::from(rows) * 100), "{rows} rows, tail");
+        }
+        assert_eq!(costs.predict(1, 9, 1, 0, 2), Nanos::ZERO);
+    }
+
+    #[test]
+    fn a_table_that_does_not_fit_is_refused() {
+        let mut costs = Costs::default();
+        assert!(!costs.insert(Table { shape: vec![6, 4], ..table(1.0) }));
+        assert!(!costs.insert(Table { shape: vec![u32::MAX, u32::MAX, u32::MAX], ..table(1.0) }));
+    }
+
+    #[test]
+    fn executions_correct_the_table_and_are_told() {
+        let mut costs = Costs::default();
+        costs.insert(table(100.0));
+        let seen = Observation { model: 1, device: 2, rows: 8, from_cut: 0, until_cut: 2, elapsed: Nanos(3_200) };
+        let mut told = None;
+        for i in 0..20 {
+            told = costs.observe(seen, Nanos::from_millis(300 * i)).or(told);
+        }
+        let predicted = costs.predict(1, 2, 8, 0, 2).0;
+        assert!((3_000..=3_300).contains(&predicted), "{predicted}");
+        assert!(told.is_some_and(|t| t.measured));
+        assert_eq!(costs.predict(1, 2, 1, 0, 2), Nanos(200), "another batch size keeps its own figure");
+    }
+
+    #[test]
+    fn arrival_rate_settles_and_decays() {
+        let mut rate = ArrivalRate::default();
+        (0..5_000).for_each(|i| rate.arrived(Nanos::from_millis(i)));
+        let settled = rate.at(Nanos::from_secs(5));
+        assert!((900.0..1_100.0).contains(&settled), "{settled}");
+        assert!(rate.at(Nanos::from_secs(15)) < 1.0);
+    }
+}

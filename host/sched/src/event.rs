@@ -1,0 +1,213 @@
+//! What can happen to the scheduler and what it asks to be done.
+
+use crate::{Candidate, Receipt, SwapReport, World};
+use bps_types::policy::Table;
+use bps_types::{DeviceId, ExecutionId, Generation, ModelId, Nanos, RequestId};
+
+/// One inference, as far as scheduling is concerned; its tensors stay with the driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The driver's id; never reused.
+    pub id: RequestId,
+    /// Which model.
+    pub model: ModelId,
+    /// Distinguishes inputs that cannot share a batch (other extents or element types); equal keys can.
+    pub shape_key: u64,
+    /// Its own batch dimension, at least 1.
+    pub rows: u32,
+    /// Bytes its input holds.
+    pub bytes: u64,
+    /// Higher is more urgent.
+    pub priority: u8,
+    /// When its answer stops being useful.
+    pub deadline: Option<Nanos>,
+    /// Bits of [`bps_types::policy::constraint`].
+    pub constraints: u8,
+}
+
+/// Everything that can wake the scheduler.
+pub enum Event {
+    /// Devices, models or codecs changed. Requests of models that are gone are refused; what runs finishes.
+    World(World),
+    /// A cost table was measured.
+    Table(Table),
+    /// A request arrived.
+    Submit(Request),
+    /// The client no longer wants an answer.
+    Cancel(RequestId),
+    /// A [`Run`] ended well.
+    Done {
+        /// Which.
+        execution: ExecutionId,
+        /// Time on the device.
+        elapsed: Nanos,
+    },
+    /// A [`Run`] ended badly.
+    Failed {
+        /// Which.
+        execution: ExecutionId,
+        /// Why.
+        failure: Failure,
+    },
+    /// A device went down or came back, or its free memory was read.
+    Device {
+        /// Which.
+        device: DeviceId,
+        /// Whether it takes work.
+        up: bool,
+        /// Free memory where known.
+        memory_free: Option<u64>,
+    },
+    /// Make this the active policy.
+    Swap(Box<Candidate>),
+    /// A fresh instance of the active policy after a fault, as asked for by [`Action::Rebuild`].
+    Rebuilt {
+        /// The generation that asked.
+        generation: Generation,
+        /// The instance, or why there is none.
+        candidate: Result<Box<Candidate>, String>,
+    },
+    /// Go back to the policy before the active one, while it is still kept.
+    Rollback,
+    /// Time has passed: a wake asked for with [`Action::WakeAt`], or later.
+    Tick,
+}
+
+/// Why an execution failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind.
+    pub kind: FailureKind,
+    /// For people.
+    pub message: String,
+}
+
+/// What kind of failure; decides how it is retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// A layer failed. Retried, each request by itself.
+    Execution,
+    /// Too large for the device. Retried smaller.
+    OutOfMemory,
+    /// The device is gone. Marked down; retried elsewhere.
+    DeviceLost,
+}
+
+/// Where a [`Run`] takes its input from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The inputs of these requests, one after another, with their rows.
+    Requests(Vec<(RequestId, u32)>),
+    /// What that execution left.
+    Execution(ExecutionId),
+}
+
+/// Execute one stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Name of this attempt; [`Event::Done`] and [`Event::Failed`] repeat it.
+    pub execution: ExecutionId,
+    /// On which device.
+    pub device: DeviceId,
+    /// Of which model.
+    pub model: ModelId,
+    /// The cut at which it enters.
+    pub from_cut: u32,
+    /// The cut at which it leaves.
+    pub until_cut: u32,
+    /// How its input travels.
+    pub codec: u8,
+    /// The codec's rate.
+    pub rate: u8,
+    /// Where its input comes from.
+    pub input: Input,
+    /// How many rows.
+    pub rows: u32,
+}
+
+/// A request is answered with rows of an execution's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Which request.
+    pub request: RequestId,
+    /// The execution of the last stage.
+    pub execution: ExecutionId,
+    /// First row of the output.
+    pub row: u32,
+    /// How many rows.
+    pub rows: u32,
+    /// From arrival to the start of the first stage.
+    pub wait: Nanos,
+    /// From arrival to now.
+    pub total: Nanos,
+    /// Rows executed together.
+    pub batch_rows: u32,
+    /// Which policy chose it.
+    pub generation: Generation,
+}
+
+/// Why a request gets no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The model is not (or no longer) served.
+    UnknownModel,
+    /// More rows than the model's batch-max.
+    TooManyRows {
+        /// Rows asked for.
+        rows: u32,
+        /// Rows allowed.
+        max: u32,
+    },
+    /// The model's queue is full in requests or bytes.
+    QueueFull,
+    /// The policy chose not to serve it.
+    Shed,
+    /// Its deadline passed.
+    Expired,
+    /// The client went away.
+    Cancelled,
+    /// Its executions failed, this many.
+    Failed {
+        /// How many were tried.
+        attempts: u8,
+        /// What the last one said.
+        message: String,
+    },
+}
+
+/// What the driver must do. Actions are carried out in order.
+#[derive(Debug)]
+pub enum Action {
+    /// Execute a stage.
+    Run(Run),
+    /// Answer a request. The execution's output is needed until [`Action::Release`].
+    Answer(Answer),
+    /// Tell a client why there is no result.
+    Refuse {
+        /// Which request.
+        request: RequestId,
+        /// Why.
+        reason: Refusal,
+    },
+    /// The output of this execution is no longer needed.
+    Release(ExecutionId),
+    /// A dispatch ended; for people and tools.
+    Receipt(Receipt),
+    /// Call with [`Event::Tick`] at this time; replaces any earlier one.
+    WakeAt(Nanos),
+    /// Make a new instance of the active policy, off this thread, not before `at`.
+    Rebuild {
+        /// Whose.
+        generation: Generation,
+        /// Which component.
+        digest: String,
+        /// Its configuration.
+        config: String,
+        /// Its seed.
+        seed: u64,
+        /// Earliest time.
+        at: Nanos,
+    },
+    /// The active policy changed, or a swap was refused.
+    Swapped(SwapReport),
+}

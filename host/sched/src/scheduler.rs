@@ -1,0 +1,246 @@
+//! The state machine itself: one function takes an event and says what to do.
+
+mod admit;
+mod complete;
+mod dispatch;
+mod watch;
+
+use crate::estimate::Costs;
+use crate::flight::{DeviceState, Flights};
+use crate::policy::{CallLog, Stopwatch};
+use crate::queue::Queues;
+use crate::slot::PolicySlot;
+use crate::snapshot::{self, View};
+use crate::{Action, Briefing, Config, Event, Ledger, PolicyStatus, World};
+use bps_types::policy::{Outcome, Snapshot, Table, Trigger, bound};
+use bps_types::{DeviceId, Nanos, RequestId};
+use indexmap::IndexMap;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Owns requests, queues, flights and the active policy. See the crate's documentation for its invariants.
+pub struct Scheduler {
+    config: Config,
+    now: Nanos,
+    world: World,
+    devices: IndexMap<DeviceId, DeviceState>,
+    costs: Costs,
+    queues: Queues,
+    flights: Flights,
+    /// Deadlines of all requests that wait or run.
+    deadlines: BTreeSet<(Nanos, RequestId)>,
+    ledger: Ledger,
+    slot: PolicySlot,
+    snapshot: Snapshot,
+    /// When the policy wants to be asked again at the latest.
+    wake_policy: Option<Nanos>,
+    /// Corrected tables the policy has not been told yet.
+    corrected: VecDeque<Table>,
+    outcomes: Vec<Outcome>,
+    outcomes_dropped: u32,
+    next_sequence: u64,
+    last_wake: Option<Nanos>,
+}
+
+impl Scheduler {
+    /// A scheduler with no world and the fallback as its policy. `stopwatch` only measures; see the crate's invariants.
+    pub fn new(config: Config, stopwatch: Stopwatch, log: Option<Box<dyn CallLog>>) -> Self {
+        Self {
+            config,
+            now: Nanos::ZERO,
+            world: World::default(),
+            devices: IndexMap::new(),
+            costs: Costs::default(),
+            queues: Queues::default(),
+            flights: Flights::default(),
+            deadlines: BTreeSet::new(),
+            ledger: Ledger::default(),
+            slot: PolicySlot::new(stopwatch, log),
+            snapshot: Snapshot::default(),
+            wake_policy: None,
+            corrected: VecDeque::new(),
+            outcomes: Vec::new(),
+            outcomes_dropped: 0,
+            next_sequence: 0,
+            last_wake: None,
+        }
+    }
+
+    /// Takes an event at a time (which never runs backwards: an earlier one counts as the latest) and appends what is
+    /// to be done.
+    pub fn handle(&mut self, event: Event, now: Nanos, actions: &mut Vec<Action>) {
+        self.now = self.now.max(now);
+        self.expire(actions);
+        let timed_out = self.time_out(actions);
+        let trigger = self.take(event, actions);
+        if let Some(trigger) = trigger.or(timed_out).or_else(|| self.timer_due()) {
+            self.ask_if_runnable(trigger, actions);
+        }
+        self.watch(actions);
+        self.tell_policy(actions);
+        actions.extend(self.slot.judge(self.now, &self.config));
+        self.plan_wake(actions);
+        debug_assert!(self.ledger.holds(), "custody: {:?}", self.ledger);
+    }
+
+    /// Where every request is or how it ended.
+    pub fn ledger(&self) -> Ledger {
+        self.ledger
+    }
+
+    /// All there is to say about the active policy.
+    pub fn status(&self) -> PolicyStatus {
+        self.slot.status()
+    }
+
+    /// What a candidate must be told before it is handed in.
+    pub fn briefing(&self) -> Arc<Briefing> {
+        self.slot.briefing().clone()
+    }
+
+    /// The present world.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// How long each decide call took since the last look (at most 4,096).
+    pub fn drain_decide_times(&mut self) -> impl Iterator<Item = Nanos> + '_ {
+        self.slot.drain_decide_times()
+    }
+
+    /// Requests and rows that wait, per model.
+    pub fn waiting(&self) -> Vec<(bps_types::ModelId, u32, u64)> {
+        let mut sums: IndexMap<bps_types::ModelId, (u32, u64)> = IndexMap::new();
+        for queue in self.queues.iter() {
+            let sum = sums.entry(queue.model).or_default();
+            sum.0 += queue.len() as u32;
+            sum.1 += queue.rows;
+        }
+        sums.into_iter().map(|(model, (requests, rows))| (model, requests, rows)).collect()
+    }
+
+    /// Requests of a model that wait or run.
+    pub fn unfinished(&self, model: bps_types::ModelId) -> u64 {
+        let running = self.flights.iter().filter(|f| f.model == model);
+        let running: usize = running.map(|f| f.members.iter().filter(|m| !m.gone).count()).sum();
+        u64::from(self.queues.load(model).0) + running as u64
+    }
+
+    fn take(&mut self, event: Event, actions: &mut Vec<Action>) -> Option<Trigger> {
+        match event {
+            Event::World(world) => self.change_world(world, actions),
+            Event::Table(table) => self.take_table(table, actions),
+            Event::Submit(request) => self.submit(request, actions),
+            Event::Cancel(id) => {
+                self.cancel(id, actions);
+                None
+            }
+            Event::Done { execution, elapsed } => self.stage_done(execution, elapsed, actions),
+            Event::Failed { execution, failure } => self.stage_failed(execution, &failure, actions),
+            Event::Device { device, up, memory_free } => {
+                let state = self.devices.get_mut(&device)?;
+                let changed = state.up != up;
+                state.up = up;
+                state.memory_free = memory_free;
+                changed.then_some(Trigger::Change)
+            }
+            Event::Swap(candidate) => {
+                let report = self.slot.swap(candidate, self.now);
+                let swapped = report.refused.is_none();
+                actions.push(Action::Swapped(report));
+                self.wake_policy = if swapped { None } else { self.wake_policy };
+                swapped.then_some(Trigger::Activation)
+            }
+            Event::Rebuilt { generation, candidate } => {
+                actions.extend(self.slot.rebuilt(generation, candidate, self.now, &self.config));
+                Some(Trigger::Activation)
+            }
+            Event::Rollback => {
+                actions.extend(self.slot.roll_back(crate::RollbackReason::Asked, self.now));
+                Some(Trigger::Activation)
+            }
+            Event::Tick => None,
+        }
+    }
+
+    fn change_world(&mut self, world: World, actions: &mut Vec<Action>) -> Option<Trigger> {
+        self.devices.retain(|id, _| world.info.devices.iter().any(|d| d.id == id.0));
+        for device in &world.info.devices {
+            self.devices.entry(DeviceId(device.id)).or_default();
+        }
+        let kept = |model: u32| world.info.models.iter().any(|m| m.id == model);
+        self.costs.retain(kept);
+        for id in self.queues.waiting_elsewhere(|m| kept(m.0)) {
+            self.end_waiting(id, crate::Refusal::UnknownModel, actions);
+        }
+        self.queues.drop_empty(|m| kept(m.0));
+        self.corrected.retain(|t| kept(t.model));
+        self.world = world;
+        self.slot.rebrief(self.new_briefing());
+        Some(Trigger::Change)
+    }
+
+    fn take_table(&mut self, table: Table, actions: &mut Vec<Action>) -> Option<Trigger> {
+        let known = self.world.info.models.iter().any(|m| m.id == table.model);
+        if table.values.len() * 4 > bound::TABLE_BYTES || !known || !self.costs.insert(table.clone()) {
+            tracing::warn!(model = table.model, kind = ?table.kind, shape = ?table.shape, "cost table refused");
+            return None;
+        }
+        self.share_table(&table, actions);
+        None
+    }
+
+    /// Puts a table into the briefing and tells the active policy.
+    fn share_table(&mut self, table: &Table, actions: &mut Vec<Action>) {
+        let briefing = self.new_briefing();
+        actions.extend(self.slot.table_changed(briefing, table, self.now, &self.config));
+    }
+
+    fn new_briefing(&self) -> Briefing {
+        Briefing {
+            version: self.slot.briefing().version + 1,
+            world: self.world.info.clone(),
+            tables: self.costs.tables().cloned().collect(),
+        }
+    }
+
+    fn timer_due(&self) -> Option<Trigger> {
+        self.wake_policy.filter(|at| *at <= self.now).map(|_| Trigger::Timer)
+    }
+
+    /// Whether somebody waits for whom a capable device is free.
+    fn runnable(&self) -> bool {
+        self.queues.iter().any(|q| q.len() > 0 && self.device_free_for(q.model.0))
+    }
+
+    fn device_free_for(&self, model: u32) -> bool {
+        let Some(model) = self.world.info.models.iter().find(|m| m.id == model) else { return false };
+        let free =
+            |id: &u32| self.devices.get(&DeviceId(*id)).is_some_and(|d| d.credits(self.config.device_credits) > 0);
+        model.devices.iter().any(free)
+    }
+
+    fn ask_if_runnable(&mut self, trigger: Trigger, actions: &mut Vec<Action>) {
+        if trigger == Trigger::Timer {
+            self.wake_policy = None; // it has come, whether or not anything can run; a completion asks again
+        }
+        if !self.queues.is_empty() && self.runnable() {
+            self.wake_policy = None;
+            self.fill_snapshot(trigger);
+            let (decision, author, more) = self.slot.decide(&self.snapshot, self.now, &self.config);
+            actions.extend(more);
+            self.carry_out(decision, &author, actions);
+        }
+    }
+
+    fn fill_snapshot(&mut self, trigger: Trigger) {
+        let view = View {
+            queues: &self.queues,
+            devices: &self.devices,
+            flights: &self.flights,
+            world_epoch: self.world.info.epoch,
+            device_credits: self.config.device_credits,
+        };
+        snapshot::fill(&mut self.snapshot, &view, trigger, self.now);
+    }
+}
