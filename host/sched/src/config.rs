@@ -13,8 +13,8 @@ pub struct Config {
     pub device_credits: u32,
     /// Executions after the first that a request may have.
     pub retries_max: u8,
-    /// A runnable request that waits longer than this, or twice its model's SLO if that is more, while a capable device
-    /// was free, proves a stall.
+    /// A request that waits longer than this, or twice its model's SLO if that is more, while a capable device was idle,
+    /// proves a stall.
     pub stall_floor: Nanos,
     /// A stage that takes longer than this, or twenty times its prediction if that is more, has timed out.
     pub stage_timeout_floor: Nanos,

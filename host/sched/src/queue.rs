@@ -38,7 +38,7 @@ pub(crate) struct Queue {
     by_arrival: BTreeSet<(Nanos, u64)>,
     pub(crate) rows: u64,
     pub(crate) arrivals: ArrivalRate,
-    /// Since when a capable device has been free while somebody waited here.
+    /// Since when a capable device has been idle while somebody waited here.
     pub(crate) runnable_since: Option<Nanos>,
 }
 

@@ -214,10 +214,16 @@ impl Scheduler {
     }
 
     fn device_free_for(&self, model: u32) -> bool {
+        self.any_device(model, |d| d.credits(self.config.device_credits) > 0)
+    }
+
+    fn device_idle_for(&self, model: u32) -> bool {
+        self.any_device(model, |d| d.takes_work() && d.reserved == 0)
+    }
+
+    fn any_device(&self, model: u32, fits: impl Fn(&DeviceState) -> bool) -> bool {
         let Some(model) = self.world.info.models.iter().find(|m| m.id == model) else { return false };
-        let free =
-            |id: &u32| self.devices.get(&DeviceId(*id)).is_some_and(|d| d.credits(self.config.device_credits) > 0);
-        model.devices.iter().any(free)
+        model.devices.iter().any(|id| self.devices.get(&DeviceId(*id)).is_some_and(&fits))
     }
 
     fn ask_if_runnable(&mut self, trigger: Trigger, actions: &mut Vec<Action>) {

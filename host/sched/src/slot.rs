@@ -272,9 +272,9 @@ impl PolicySlot {
             return self.author().label.clone();
         }
         self.drop_standby(now);
-        let share = previous.as_ref().map_or(0.0, |p| p.record.miss_share());
+        let standard = previous.as_ref().map(|p| p.record.standard());
         let label = previous.as_ref().map_or_else(|| self.fallback_author.label.clone(), |p| p.author.label.clone());
-        self.probation = previous.is_some().then(|| Probation::new(now, share));
+        self.probation = standard.map(|standard| Probation::new(now, standard));
         self.standby = previous;
         self.fault_times.clear();
         label

@@ -81,6 +81,9 @@ impl Scheduler {
     pub(super) fn end_waiting(&mut self, id: RequestId, reason: Refusal, actions: &mut Vec<Action>) {
         let Some(waiting) = self.queues.remove(id) else { return };
         self.ledger.waiting -= 1;
+        if reason == Refusal::Expired {
+            self.slot.note_expired(self.now, &self.config);
+        }
         self.end(&waiting.request, reason, actions);
     }
 

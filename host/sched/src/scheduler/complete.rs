@@ -138,7 +138,8 @@ impl Scheduler {
             row += request.rows;
         }
         let gone = flight.members.len() as u64 - answered;
-        self.slot.note_answers(flight.author.generation, answered + gone, missed + gone);
+        let generation = flight.author.generation;
+        self.slot.note_answers(generation, answered + gone, missed + gone, self.now, &self.config);
         self.close(flight, Verdict::Done, (missed + gone) as u32, 0, actions);
     }
 

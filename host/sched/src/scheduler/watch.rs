@@ -16,10 +16,11 @@ impl Scheduler {
         any.then_some(Trigger::Change)
     }
 
-    /// Finds requests that the policy leaves lying although a capable device is free.
+    /// Finds requests that the policy leaves lying although a capable device does nothing. (One that is busy and would
+    /// take more is no proof: a good policy may well gather a batch for it.)
     pub(super) fn watch(&mut self, actions: &mut Vec<Action>) {
         let now = self.now;
-        let runnable: Vec<bool> = self.queues.iter().map(|q| q.len() > 0 && self.device_free_for(q.model.0)).collect();
+        let runnable: Vec<bool> = self.queues.iter().map(|q| q.len() > 0 && self.device_idle_for(q.model.0)).collect();
         let mut stalled = None;
         for (queue, runnable) in self.queues.iter_mut().zip(runnable) {
             if !runnable {
@@ -32,7 +33,7 @@ impl Scheduler {
             let waited = queue.oldest().map_or(Nanos::ZERO, |oldest| now.since(oldest.max(since)));
             if waited > patience {
                 queue.runnable_since = Some(now);
-                stalled = Some(format!("queue {}: a request waited {waited} beside a free device", queue.id));
+                stalled = Some(format!("queue {}: a request waited {waited} beside an idle device", queue.id));
             }
         }
         if let Some(message) = stalled {

@@ -2,30 +2,67 @@
 
 use super::{PolicySlot, RollbackReason};
 use crate::{Action, Config};
-use bps_types::Nanos;
+use bps_types::{Generation, Nanos};
 
 /// A share is judged only after this many observations: fewer say nothing.
 const JUDGED_FROM: u64 = 200;
+/// So many bad windows in a row roll back: one may be chance.
+const BAD_WINDOWS: u32 = 3;
+/// A window is held against a policy only if its predecessor has served about as much in a window of its own: more
+/// misses under more load prove nothing.
+const COMPARABLE_LOAD: f64 = 1.2;
 
-/// What an instance has done while active.
+/// What an instance has done while active, in windows of [`JUDGED_FROM`] requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Record {
     answered: u64,
     missed: u64,
+    window_since: Option<Nanos>,
+    window_answered: u64,
+    window_missed: u64,
+    /// Requests per second of its busiest window.
+    rate_max: f64,
+    /// Windows in a row that were worse than the predecessor.
+    bad_windows: u32,
 }
 
 impl Record {
-    pub(crate) fn miss_share(&self) -> f64 {
-        if self.answered == 0 { 0.0 } else { self.missed as f64 / self.answered as f64 }
+    /// Share of all its requests that missed, and how busy it has been.
+    pub(crate) fn standard(&self) -> Standard {
+        let share = if self.answered == 0 { 0.0 } else { self.missed as f64 / self.answered as f64 };
+        Standard { miss_share: share, rate_max: self.rate_max }
     }
+
+    fn note(&mut self, now: Nanos, answered: u64, missed: u64, standard: Option<&Standard>, margin: f64) {
+        let since = *self.window_since.get_or_insert(now);
+        self.answered += answered;
+        self.missed += missed;
+        self.window_answered += answered;
+        self.window_missed += missed;
+        if self.window_answered < JUDGED_FROM {
+            return;
+        }
+        let rate = self.window_answered as f64 / now.since(since).as_secs_f64().max(1e-9);
+        let share = self.window_missed as f64 / self.window_answered as f64;
+        let bad = standard.is_some_and(|s| rate <= s.rate_max * COMPARABLE_LOAD && share > s.miss_share + margin);
+        self.bad_windows = if bad { self.bad_windows + 1 } else { 0 };
+        self.rate_max = self.rate_max.max(rate);
+        (self.window_since, self.window_answered, self.window_missed) = (Some(now), 0, 0);
+    }
+}
+
+/// What a new policy is held to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Standard {
+    miss_share: f64,
+    rate_max: f64,
 }
 
 /// A new policy's trial.
 #[derive(Debug)]
 pub(crate) struct Probation {
     since: Nanos,
-    /// Its predecessor's share of missed deadlines.
-    incumbent_share: f64,
+    standard: Standard,
     decisions: u64,
     slow: u64,
     rows: u64,
@@ -33,19 +70,18 @@ pub(crate) struct Probation {
 }
 
 impl Probation {
-    pub(crate) fn new(since: Nanos, incumbent_share: f64) -> Self {
-        Self { since, incumbent_share, decisions: 0, slow: 0, rows: 0, invalid_rows: 0 }
+    pub(crate) fn new(since: Nanos, standard: Standard) -> Self {
+        Self { since, standard, decisions: 0, slow: 0, rows: 0, invalid_rows: 0 }
     }
 
-    fn verdict(&self, record: &Record, config: &Config) -> Option<RollbackReason> {
+    fn verdict(&self, record: &Record) -> Option<RollbackReason> {
         if self.invalid_rows > 0 && self.invalid_rows * 1_000 > self.rows.max(JUDGED_FROM) {
             return Some(RollbackReason::InvalidRows);
         }
         if self.decisions >= JUDGED_FROM && self.slow * 100 > self.decisions {
             return Some(RollbackReason::Slow);
         }
-        let worse = record.miss_share() > self.incumbent_share + config.probation_miss_margin;
-        (record.answered >= JUDGED_FROM && worse).then_some(RollbackReason::Misses)
+        (record.bad_windows >= BAD_WINDOWS).then_some(RollbackReason::Misses)
     }
 }
 
@@ -69,17 +105,29 @@ impl PolicySlot {
     }
 
     /// Requests of this generation that ended, and how many of them missed their deadline or SLO.
-    pub(crate) fn note_answers(&mut self, generation: bps_types::Generation, answered: u64, missed: u64) {
+    pub(crate) fn note_answers(
+        &mut self,
+        generation: Generation,
+        answered: u64,
+        missed: u64,
+        now: Nanos,
+        config: &Config,
+    ) {
+        let standard = self.probation.as_ref().map(|p| p.standard);
         if let Some(active) = self.active.as_mut().filter(|a| a.author.generation == generation) {
-            active.record.answered += answered;
-            active.record.missed += missed;
+            active.record.note(now, answered, missed, standard.as_ref(), config.probation_miss_margin);
         }
+    }
+
+    /// A request expired while it waited: whoever decides now did not get to it.
+    pub(crate) fn note_expired(&mut self, now: Nanos, config: &Config) {
+        self.note_answers(self.author().generation, 1, 1, now, config);
     }
 
     /// Ends the probation, well or badly, when there is enough to go by.
     pub(crate) fn judge(&mut self, now: Nanos, config: &Config) -> Vec<Action> {
         let (Some(probation), Some(active)) = (&self.probation, &self.active) else { return Vec::new() };
-        if let Some(reason) = probation.verdict(&active.record, config) {
+        if let Some(reason) = probation.verdict(&active.record) {
             return self.roll_back(reason, now);
         }
         let over = now.since(probation.since) >= config.probation || probation.decisions >= config.probation_decisions;

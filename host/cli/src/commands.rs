@@ -1,0 +1,12 @@
+//! The commands, one file each.
+
+pub(crate) mod bench;
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod devices;
+pub(crate) mod infer;
+pub(crate) mod model;
+pub(crate) mod policy;
+pub(crate) mod profile;
+pub(crate) mod receipts;
+pub(crate) mod serve;

@@ -1,0 +1,215 @@
+//! What serving costs over HTTP, and how much goes through, policy by policy.
+
+use crate::arrivals::{Load, schedule};
+use crate::exit::usage;
+use crate::latency::{Latencies, median, micros_text};
+use crate::local::{self, LocalHost, Question};
+use crate::output::Output;
+use crate::progress;
+use crate::table::Table;
+use crate::traffic::{self, Shot};
+use anyhow::{Context, Result, anyhow};
+use bps_engine::DeviceRequest;
+use bps_node::{HostConfig, SwapRequest};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Name in the table, policy, configuration. The first is what the others are compared with.
+const CONTENDERS: [(&str, &str, &str); 4] = [
+    ("local-only", "local-only", ""),
+    ("batching", "batching", ""),
+    ("batching, aimd", "batching", r#"{"mode":"aimd"}"#),
+    ("round-robin", "round-robin", ""),
+];
+
+/// What is measured, and for how long.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    /// Requests per second of the low load.
+    pub(super) rate: u32,
+    /// Clients at saturation.
+    pub(super) clients: usize,
+    /// Time for each measurement.
+    pub(super) span: Duration,
+    /// How often the policies take turns.
+    pub(super) rounds: u32,
+    /// Devices as written.
+    pub(super) devices: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    devices: Vec<String>,
+    rate: u32,
+    clients: usize,
+    span_seconds: f64,
+    rounds: u32,
+    policies: Vec<Row>,
+}
+
+/// Medians over the rounds.
+#[derive(Debug, Serialize)]
+struct Row {
+    policy: &'static str,
+    low_load_p50_us: f64,
+    device_p50_us: f64,
+    overhead_p50_us: f64,
+    overhead_max_us: f64,
+    requests_per_second: f64,
+    requests_per_second_min: f64,
+    /// Median of the ratios within each round.
+    throughput_over_first: f64,
+}
+
+/// One policy in one round.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sample {
+    total_us: f64,
+    device_us: f64,
+    overhead_us: f64,
+    per_second: f64,
+}
+
+/// Measures and shows.
+pub(super) async fn run(setup: &Setup, out: Output) -> Result<()> {
+    let devices: Result<Vec<DeviceRequest>, _> = setup.devices.iter().map(|d| d.parse::<DeviceRequest>()).collect();
+    let config = HostConfig {
+        devices: devices.map_err(|e| usage(format!("--device {e}")))?,
+        state_dir: None,
+        builtin_models: vec![local::digits_model()],
+        ..HostConfig::default()
+    };
+    let local = LocalHost::start(config).await?;
+    let questions = Arc::new(local::digit_questions(&local.host)?);
+    let mut samples = vec![Vec::new(); CONTENDERS.len()];
+    let bar = progress::bar(u64::from(setup.rounds) * CONTENDERS.len() as u64, "serving");
+    for round in 0..setup.rounds {
+        for (number, (name, policy, config)) in CONTENDERS.into_iter().enumerate() {
+            bar.set_message(name);
+            swap(&local, policy, config).await?;
+            samples[number]
+                .push(sample(&local, &questions, setup, round).await.with_context(|| format!("measuring {name}"))?);
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    let names = local.host.devices().into_iter().map(|d| d.name).collect();
+    local.stop().await;
+    let report = Report {
+        devices: names,
+        rate: setup.rate,
+        clients: setup.clients,
+        span_seconds: setup.span.as_secs_f64(),
+        rounds: setup.rounds,
+        policies: CONTENDERS.iter().zip(&samples).map(|((name, ..), own)| row(name, own, &samples[0])).collect(),
+    };
+    out.emit(&report, text)
+}
+
+async fn swap(local: &LocalHost, policy: &str, config: &str) -> Result<()> {
+    let request =
+        SwapRequest { policy: policy.into(), config: config.into(), rehearse: false, ..SwapRequest::default() };
+    local.host.swap_policy(request).await.with_context(|| format!("the swap to {policy} failed"))?;
+    Ok(())
+}
+
+async fn sample(local: &LocalHost, questions: &Arc<Vec<Question>>, setup: &Setup, round: u32) -> Result<Sample> {
+    let quiet = low_load(local, questions, setup, round).await?;
+    let per_second = traffic::closed_loop(&local.client, questions, setup.clients, setup.span).await?;
+    Ok(Sample { per_second, ..quiet })
+}
+
+async fn low_load(local: &LocalHost, questions: &Arc<Vec<Question>>, setup: &Setup, round: u32) -> Result<Sample> {
+    let times = schedule(Load::Poisson { rate: setup.rate.into() }, setup.span, round.into());
+    let shots = times.into_iter().map(|at| Shot { at, segment: 0 }).collect();
+    let (hits, mut received) = mpsc::unbounded_channel();
+    let begun = Instant::now() + Duration::from_millis(20);
+    traffic::open_loop(local.client.clone(), Arc::clone(questions), shots, begun, hits).await?;
+    let (mut total, mut device, mut overhead) = (Latencies::new(), Latencies::new(), Latencies::new());
+    while let Some(hit) = received.recv().await {
+        let answered = hit.outcome.map_err(|e| anyhow!(e))?;
+        let compute_ms = answered.timing.context("the host does not say how long the device took")?.compute_ms;
+        let compute = Duration::from_secs_f64(compute_ms.max(0.0) / 1e3);
+        total.record(hit.latency);
+        device.record(compute);
+        overhead.record(hit.latency.saturating_sub(compute));
+    }
+    Ok(Sample {
+        total_us: total.summary().p50_us,
+        device_us: device.summary().p50_us,
+        overhead_us: overhead.summary().p50_us,
+        per_second: 0.0,
+    })
+}
+
+fn row(policy: &'static str, own: &[Sample], first: &[Sample]) -> Row {
+    let all = |of: fn(&Sample) -> f64| own.iter().map(of).collect::<Vec<f64>>();
+    let middle = |of: fn(&Sample) -> f64| median(&all(of)).unwrap_or(0.0);
+    let ratios: Vec<f64> = own.iter().zip(first).map(|(a, b)| a.per_second / b.per_second).collect();
+    Row {
+        policy,
+        low_load_p50_us: middle(|s| s.total_us),
+        device_p50_us: middle(|s| s.device_us),
+        overhead_p50_us: middle(|s| s.overhead_us),
+        overhead_max_us: all(|s| s.overhead_us).into_iter().fold(0.0, f64::max),
+        requests_per_second: middle(|s| s.per_second),
+        requests_per_second_min: all(|s| s.per_second).into_iter().fold(f64::INFINITY, f64::min),
+        throughput_over_first: median(&ratios).unwrap_or(0.0),
+    }
+}
+
+fn text(report: &Report) -> String {
+    let first = format!(">vs {}", CONTENDERS[0].0);
+    let mut table = Table::new(&[
+        "policy",
+        ">low load p50",
+        ">device p50",
+        ">overhead p50",
+        ">worst round",
+        ">saturated req/s",
+        ">worst round",
+        &first,
+    ]);
+    for row in &report.policies {
+        table.row([
+            row.policy.to_owned(),
+            micros_text(row.low_load_p50_us),
+            micros_text(row.device_p50_us),
+            micros_text(row.overhead_p50_us),
+            micros_text(row.overhead_max_us),
+            format!("{:.0}", row.requests_per_second),
+            format!("{:.0}", row.requests_per_second_min),
+            format!("{:.2}x", row.throughput_over_first),
+        ]);
+    }
+    format!(
+        "{table}\nmedians of {} rounds of {:.1} s; digits over HTTP on loopback, devices {}; low load {} requests/s (Poisson, open \
+         loop),\nsaturation {} clients (closed loop); overhead is a request's time less its time on the device\n",
+        report.rounds,
+        report.span_seconds,
+        report.devices.join(", "),
+        report.rate,
+        report.clients,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_within_rounds() {
+        let samples =
+            |list: [f64; 3]| list.map(|per_second| Sample { per_second, overhead_us: 10.0, ..Sample::default() });
+        // The machine slows down over the rounds; the second policy is always twice as fast.
+        let (first, second) = (samples([300.0, 200.0, 100.0]), samples([600.0, 400.0, 200.0]));
+        let row = row("b", &second, &first);
+        assert_eq!(
+            (row.throughput_over_first, row.requests_per_second, row.requests_per_second_min),
+            (2.0, 400.0, 200.0)
+        );
+        assert_eq!(row.overhead_p50_us, 10.0);
+    }
+}

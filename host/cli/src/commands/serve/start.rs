@@ -1,0 +1,189 @@
+//! The sockets of a host: bound before anything slow starts, so that a taken port is said at once; closed after the drain.
+
+use crate::client::Endpoint;
+use crate::exit::usage;
+use anyhow::{Context, Result, anyhow};
+use bps_api::{ApiConfig, Secret, TlsFiles, admin_router, admin_unix_router, client_router};
+use bps_node::{Host, ModelControl};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Where a host listens, and who is let in.
+pub(crate) struct Endpoints {
+    /// For clients.
+    pub(crate) listen: String,
+    /// For the administrator.
+    pub(crate) admin: Endpoint,
+    /// The administrator's token.
+    pub(crate) admin_token: String,
+    /// The clients' token; none: they need none.
+    pub(crate) client_token: Option<String>,
+    /// Certificate chain and key for the clients' port.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    /// Whether clients may load and unload models.
+    pub(crate) model_control: ModelControl,
+    /// Most bytes of a request.
+    pub(crate) body_bytes_max: usize,
+}
+
+/// Bound sockets that nobody answers yet.
+pub(crate) struct Listeners {
+    client: TcpListener,
+    admin: AdminListener,
+    addresses: Addresses,
+}
+
+enum AdminListener {
+    Tcp(TcpListener),
+    Unix(PathBuf),
+}
+
+/// Where the sockets are, ports chosen by the system included.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses {
+    /// For clients.
+    pub(crate) client: SocketAddr,
+    /// For the administrator.
+    pub(crate) admin: Endpoint,
+}
+
+/// Servers at work.
+pub(crate) struct Serving {
+    /// Where they are.
+    pub(crate) addresses: Addresses,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<Result<()>>,
+}
+
+/// Binds both sockets.
+pub(crate) async fn bind(endpoints: &Endpoints) -> Result<Listeners> {
+    let client = listen(&endpoints.listen, "--listen").await?;
+    let client_address = client.local_addr()?;
+    let (admin, admin_endpoint) = match &endpoints.admin {
+        Endpoint::Unix(path) => (AdminListener::Unix(path.clone()), endpoints.admin.clone()),
+        Endpoint::Http(base) => {
+            let listener = listen(base.trim_start_matches("http://"), "--admin").await?;
+            let bound = listener.local_addr()?;
+            if !bound.ip().is_loopback() {
+                return Err(usage(format!(
+                    "the admin port answers this machine only; {bound} is not on loopback (--admin)"
+                )));
+            }
+            let address = Endpoint::Http(format!("http://{bound}"));
+            (AdminListener::Tcp(listener), address)
+        }
+    };
+    Ok(Listeners { client, admin, addresses: Addresses { client: client_address, admin: admin_endpoint } })
+}
+
+async fn listen(address: &str, flag: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; another process may hold the port, choose one with {flag}")
+    })
+}
+
+impl Listeners {
+    /// Answers on both sockets from now on.
+    pub(crate) fn serve(self, host: &Host, endpoints: &Endpoints) -> Result<Serving> {
+        let (stop, stopped) = watch::channel(false);
+        let ended = move || {
+            let mut stopped = stopped.clone();
+            async move {
+                // A sender that is gone means the same as one that says so.
+                let _ = stopped.wait_for(|s| *s).await;
+            }
+        };
+        let config = ApiConfig {
+            token: endpoints.client_token.as_deref().map(Secret::new).transpose()?,
+            model_control: endpoints.model_control,
+            body_bytes_max: endpoints.body_bytes_max,
+            ..ApiConfig::default()
+        };
+        let client = client_router(host.clone(), config);
+        let tls = endpoints.tls.clone().map(|(cert, key)| TlsFiles { cert, key });
+        let mut tasks = JoinSet::new();
+        let until = ended();
+        tasks.spawn(async move { Ok(bps_api::serve(self.client, tls, client, until).await?) });
+        let until = ended();
+        match self.admin {
+            AdminListener::Tcp(listener) => {
+                let router = admin_router(host.clone(), Secret::new(&endpoints.admin_token)?);
+                tasks.spawn(async move { Ok(bps_api::serve(listener, None, router, until).await?) });
+            }
+            AdminListener::Unix(path) => {
+                let router = admin_unix_router(host.clone(), Secret::new(&endpoints.admin_token)?);
+                tasks.spawn(async move { Ok(bps_api::serve_unix(&path, router, until).await?) });
+            }
+        }
+        Ok(Serving { addresses: self.addresses, stop, tasks })
+    }
+}
+
+impl Serving {
+    /// Waits until a server ends by itself, which it should not, and says why.
+    pub(crate) async fn failed(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Ok(Err(error))) => error.context("a server ended"),
+            Some(Err(error)) => anyhow!("a server ended: {error}"),
+            Some(Ok(Ok(()))) | None => anyhow!("a server ended without a reason"),
+        }
+    }
+
+    /// Closes the sockets and waits for the exchanges under way.
+    pub(crate) async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Ok(Err(error)) = ended {
+                tracing::warn!("while stopping: {error:#}");
+            }
+        }
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+#[cfg(unix)]
+pub(super) async fn stop_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be awaited")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be awaited")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Waits for Ctrl-C.
+#[cfg(not(unix))]
+pub(super) async fn stop_signal() -> Result<()> {
+    tokio::signal::ctrl_c().await.context("Ctrl-C cannot be awaited")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refused(listen: &str, admin: &str) -> String {
+        let endpoints = Endpoints {
+            listen: listen.into(),
+            admin: admin.parse().unwrap(),
+            admin_token: String::new(),
+            client_token: None,
+            tls: None,
+            model_control: ModelControl::None,
+            body_bytes_max: 1,
+        };
+        bind(&endpoints).await.err().expect("a refusal").to_string()
+    }
+
+    #[tokio::test]
+    async fn sockets_that_cannot_be_had_are_said_with_their_flag() {
+        assert!(refused("127.0.0.1:0", "0.0.0.0:0").await.contains("loopback"));
+        let held = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let taken = held.local_addr().unwrap().to_string();
+        assert!(refused(&taken, "127.0.0.1:0").await.contains("--listen"));
+    }
+}

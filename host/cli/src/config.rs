@@ -1,0 +1,189 @@
+//! How a host is configured: flags win over the file, the file over the defaults. One merge, tested as data.
+
+use crate::admin::DEFAULT_ADMIN;
+use crate::client::Endpoint;
+use crate::commands::serve::ServeArgs;
+use crate::exit::usage;
+use anyhow::Result;
+use bps_node::{FileConfig, ModelControl, ProfileChoice};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where clients connect unless told otherwise.
+pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:8000";
+/// Looked for in the working folder when no file is named.
+const DEFAULT_FILE: &str = "bps.toml";
+
+/// Everything `bps serve` needs to know, decided.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settings {
+    /// Where clients connect.
+    pub(crate) listen: String,
+    /// Where the administrator connects.
+    pub(crate) admin: Endpoint,
+    /// The administrator's token; none: the one in the state folder.
+    pub(crate) admin_token_file: Option<PathBuf>,
+    /// The token clients must send; none: they need none.
+    pub(crate) token_file: Option<PathBuf>,
+    /// Certificate chain and key.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    /// Whether clients may load and unload models.
+    pub(crate) model_control: ModelControl,
+    /// Model files and repositories.
+    pub(crate) models: Vec<PathBuf>,
+    /// Devices as written.
+    pub(crate) devices: Vec<String>,
+    /// The policy to start with: a name or a path.
+    pub(crate) policy: String,
+    /// Its configuration, JSON; empty: its defaults.
+    pub(crate) policy_config: String,
+    /// Its seed.
+    pub(crate) seed: u64,
+    /// The folder that is watched for policies.
+    pub(crate) policies_dir: Option<PathBuf>,
+    /// What is dropped there becomes active at once.
+    pub(crate) activate_on_drop: bool,
+    /// Record every policy call here.
+    pub(crate) record: Option<PathBuf>,
+    /// Where profiles, tokens and the last good policy are kept.
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Where cost tables come from.
+    pub(crate) profile: ProfileChoice,
+    /// How long a drain waits.
+    pub(crate) drain_timeout: Duration,
+    /// Bounds and times of the scheduler.
+    pub(crate) sched: bps_sched::Config,
+    /// Most bytes of a request; none: the host's default.
+    pub(crate) body_bytes_max: Option<usize>,
+    /// Most requests held; none: the host's default.
+    pub(crate) requests_max: Option<usize>,
+    /// Most bytes of input held; none: the host's default.
+    pub(crate) request_bytes_max: Option<usize>,
+}
+
+/// Reads the file that was named, or `bps.toml` here if there is one. Also gives its path.
+pub(crate) fn read_file(named: Option<&Path>) -> Result<(FileConfig, Option<PathBuf>)> {
+    let path = match named {
+        Some(path) => path,
+        None if Path::new(DEFAULT_FILE).is_file() => Path::new(DEFAULT_FILE),
+        None => return Ok((FileConfig::default(), None)),
+    };
+    let config = FileConfig::load(path).map_err(|e| usage(format!("configuration file: {e}")))?;
+    Ok((config, Some(path.to_owned())))
+}
+
+impl Settings {
+    /// Flags over file over defaults.
+    pub(crate) fn merge(flags: ServeArgs, file: FileConfig) -> Result<Self> {
+        let mut models = flags.model;
+        models.extend(flags.models);
+        let file_policy = file.policy.unwrap_or_else(|| {
+            let default = bps_node::PolicyChoice::default();
+            bps_node::FilePolicy { name: default.name_or_path, config: default.config, seed: default.seed }
+        });
+        let policy_config = match flags.policy_config {
+            Some(text) => policy_config(&text)?,
+            // The file's configuration belongs to the file's policy.
+            None if flags.policy.as_ref().is_some_and(|p| *p != file_policy.name) => String::new(),
+            None => {
+                check_json(&file_policy.config, "[policy] config")?;
+                file_policy.config
+            }
+        };
+        let tls = match (flags.tls_cert.or(file.tls_cert), flags.tls_key.or(file.tls_key)) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            _ => return Err(usage("TLS needs both a certificate (--tls-cert) and its key (--tls-key)")),
+        };
+        let admin = match flags.admin {
+            Some(admin) => admin,
+            None => endpoint(file.admin.as_deref().unwrap_or(DEFAULT_ADMIN))?,
+        };
+        let mut sched = bps_sched::Config::default();
+        file.limits.apply(&mut sched);
+        if let Some(queue_max) = flags.queue_max {
+            sched.queue_requests_max = queue_max;
+        }
+        let settings = Self {
+            listen: flags.listen.or(file.listen).unwrap_or_else(|| DEFAULT_LISTEN.into()),
+            admin,
+            admin_token_file: flags.admin_token_file.or(file.admin_token_file),
+            token_file: flags.token_file.or(file.token_file),
+            tls,
+            model_control: flags.model_control.map(Into::into).or(file.model_control).unwrap_or_default(),
+            models: if models.is_empty() { file.models } else { models },
+            devices: if flags.device.is_empty() { file.devices } else { flags.device },
+            policy: flags.policy.unwrap_or(file_policy.name),
+            policy_config,
+            seed: flags.seed.unwrap_or(file_policy.seed),
+            policies_dir: flags.policies.or(file.policies),
+            activate_on_drop: flags.activate_on_drop.or(file.activate_on_drop).unwrap_or(false),
+            record: flags.record.or(file.record),
+            state_dir: flags.state_dir.or(file.state_dir).or_else(crate::state::folder),
+            profile: flags.profile.map(Into::into).or(file.profile).unwrap_or_default(),
+            drain_timeout: flags
+                .drain_timeout
+                .or(file.drain_timeout_s.map(Duration::from_secs))
+                .unwrap_or(Duration::from_secs(30)),
+            sched,
+            body_bytes_max: file.body_bytes_max,
+            requests_max: file.requests_max,
+            request_bytes_max: file.request_bytes_max,
+        };
+        if settings.activate_on_drop && settings.policies_dir.is_none() {
+            return Err(usage("--activate-on-drop needs a folder to watch: give --policies DIR too"));
+        }
+        Ok(settings)
+    }
+}
+
+fn endpoint(text: &str) -> Result<Endpoint> {
+    text.parse().map_err(|e| usage(format!("admin: {e}")))
+}
+
+/// A policy's configuration as given on a command line: JSON, or `@FILE` with JSON or TOML in it.
+pub(crate) fn policy_config(text: &str) -> Result<String> {
+    let Some(path) = text.strip_prefix('@') else {
+        check_json(text, "--policy-config")?;
+        return Ok(text.to_owned());
+    };
+    let content = fs::read_to_string(path).map_err(|e| usage(format!("policy configuration {path}: {e}")))?;
+    if Path::new(path).extension().is_some_and(|e| e == "toml") {
+        let table: toml::Table = toml::from_str(&content).map_err(|e| usage(format!("{path}: {e}")))?;
+        return Ok(serde_json::to_string(&table)?);
+    }
+    check_json(&content, path)?;
+    Ok(content)
+}
+
+fn check_json(text: &str, place: &str) -> Result<()> {
+    let is_object = serde_json::from_str::<serde_json::Value>(text).map(|v| v.is_object());
+    match is_object {
+        _ if text.is_empty() => Ok(()),
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            Err(usage(format!("{place}: a policy's configuration is a JSON object, like {{\"batch_max\": 16}}")))
+        }
+        Err(e) => Err(usage(format!("{place}: not JSON: {e}"))),
+    }
+}
+
+/// A span of time: `500ms`, `2s`, `1.5m`, or seconds without a unit.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let scale = match unit {
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        _ => return Err(format!("unknown unit {unit:?}; use ms, s, m or h")),
+    };
+    let seconds =
+        number.trim().parse::<f64>().map_err(|_| format!("{text:?} is not a span of time, like 500ms or 30s"))?;
+    Duration::try_from_secs_f64(seconds * scale).map_err(|_| format!("{text:?} is not a possible span of time"))
+}
+
+#[cfg(test)]
+mod tests;

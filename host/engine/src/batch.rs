@@ -1,0 +1,118 @@
+//! Assembles the batch: the rows of all requests one after another, per input.
+
+use crate::device::OpenDevice;
+use crate::host::{Tensor, upload};
+use crate::model::{Model, PixelInput};
+use crate::{JobError, kernel};
+use bps_types::{DataType, HostTensor};
+
+/// One input of the model for the whole batch, still in host memory.
+pub(crate) struct Staged {
+    /// As the network sees it (NCHW for images).
+    pub(crate) shape: Vec<usize>,
+    data: StagedData,
+}
+
+enum StagedData {
+    Floats(Vec<f32>),
+    /// Image bytes for the kernel on the device.
+    Pixels(Vec<u8>),
+}
+
+/// Joins the requests' rows; `requests[r][i]` is input `i` of request `r`.
+pub(crate) fn assemble(
+    model: &Model,
+    requests: &[Vec<HostTensor>],
+    device: &OpenDevice,
+) -> Result<Vec<Staged>, JobError> {
+    let inputs = &model.graph().inputs;
+    if requests.is_empty() {
+        return Err(JobError::failed("a batch without requests"));
+    }
+    if let Some(wrong) = requests.iter().find(|r| r.len() != inputs.len()) {
+        let (got, wanted) = (wrong.len(), inputs.len());
+        return Err(JobError::failed(format!("a request has {got} tensors, the model has {wanted} inputs")));
+    }
+    let staged: Vec<Staged> = (0..inputs.len())
+        .map(|i| {
+            let pixels = model.pixels().filter(|p| p.input == i);
+            let parts: Vec<&HostTensor> = requests.iter().map(|r| &r[i]).collect();
+            join(&parts, pixels, !device.is_cpu())
+                .map_err(|message| JobError::failed(format!("input `{}`: {message}", inputs[i].name)))
+        })
+        .collect::<Result<_, _>>()?;
+    let rows = |s: &Staged| s.shape.first().copied().unwrap_or(1);
+    if let Some(other) = staged.iter().find(|s| rows(s) != rows(&staged[0])) {
+        let message = format!("inputs of {} and {} rows in one batch", rows(&staged[0]), rows(other));
+        return Err(JobError::failed(message));
+    }
+    Ok(staged)
+}
+
+/// Joins the rows of one input's tensors. Image bytes stay bytes if all of them are and the device has a kernel.
+fn join(parts: &[&HostTensor], pixels: Option<&PixelInput>, has_kernel: bool) -> Result<Staged, String> {
+    let mut rows = 0;
+    let mut row_shape: Option<Vec<usize>> = None;
+    for part in parts {
+        let shape = network_shape(part, pixels)?;
+        let [n, rest @ ..] = &shape[..] else { return Err("a tensor without a batch dimension".into()) };
+        if row_shape.get_or_insert_with(|| rest.to_vec()) != rest {
+            return Err(format!("rows of different shapes in one batch: {row_shape:?} and {rest:?}"));
+        }
+        rows += n;
+    }
+    if rows == 0 {
+        return Err("no rows".into());
+    }
+    let mut shape = vec![rows];
+    shape.extend(row_shape.unwrap_or_default());
+    let bytes = parts.iter().map(|p| p.data().len()).sum();
+    let data = if has_kernel && parts.iter().all(|p| p.data_type() == DataType::Uint8) {
+        let mut joined = Vec::with_capacity(bytes);
+        parts.iter().for_each(|p| joined.extend_from_slice(p.data()));
+        StagedData::Pixels(joined)
+    } else {
+        let mut joined = Vec::with_capacity(shape.iter().product());
+        for part in parts {
+            match (part.data_type(), pixels) {
+                (DataType::Uint8, Some(p)) => joined.extend(
+                    bps_codec::normalize_u8(part.data(), p.shape(part.rows()), &p.mean, &p.scale)
+                        .map_err(|e| e.to_string())?,
+                ),
+                _ => joined.extend(part.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))),
+            }
+        }
+        StagedData::Floats(joined)
+    };
+    Ok(Staged { shape, data })
+}
+
+/// The shape that a tensor has for the network; an error if it cannot be this input.
+fn network_shape(tensor: &HostTensor, pixels: Option<&PixelInput>) -> Result<Vec<usize>, String> {
+    match (tensor.data_type(), pixels) {
+        (DataType::Fp32, _) => Ok(tensor.shape().to_vec()),
+        (DataType::Uint8, Some(p)) => match *tensor.shape() {
+            [n, h, w, c] if (h, w, c) == (p.height, p.width, p.channels) => Ok(vec![n, c, h, w]),
+            _ => Err(format!(
+                "UINT8 images have shape [rows, {}, {}, {}], got {:?}",
+                p.height,
+                p.width,
+                p.channels,
+                tensor.shape()
+            )),
+        },
+        (DataType::Uint8, None) => Err("UINT8 needs a preprocessing description in the model's model.toml".into()),
+        (other, _) => Err(format!("FP32 expected, got {other}")),
+    }
+}
+
+impl Staged {
+    /// Moves the input to the device; image bytes are normalised there.
+    pub(crate) fn upload(self, model: &Model, device: &OpenDevice) -> Result<Tensor, JobError> {
+        match (self.data, model.pixels()) {
+            (StagedData::Pixels(bytes), Some(pixels)) => kernel::normalize(device, bytes, pixels, self.shape[0]),
+            (StagedData::Pixels(_), None) => Err(JobError::failed("image bytes without a description")),
+            (StagedData::Floats(values), _) => Ok(upload(values, &self.shape, device.burn())),
+        }
+    }
+}

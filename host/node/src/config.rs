@@ -1,0 +1,111 @@
+//! What can be set about a host, and the file that sets it.
+
+mod file;
+
+pub use file::{FileConfig, FileLimits, FilePolicy, ModelControl};
+
+use bps_engine::DeviceRequest;
+use bytes::Bytes;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything a host needs to start.
+pub struct HostConfig {
+    /// Model repositories (folders) and single `.onnx` files.
+    pub models: Vec<PathBuf>,
+    /// Devices to start; empty: automatic.
+    pub devices: Vec<DeviceRequest>,
+    /// The policy to start with.
+    pub policy: PolicyChoice,
+    /// A folder that is watched for policy components.
+    pub policies_dir: Option<PathBuf>,
+    /// Make what is dropped there active at once. Off: it only becomes available.
+    pub activate_on_drop: bool,
+    /// Where profiles and the last good policy are kept; none: nowhere.
+    pub state_dir: Option<PathBuf>,
+    /// Record every policy call to this file.
+    pub record: Option<PathBuf>,
+    /// Bounds and times of the scheduler.
+    pub sched: bps_sched::Config,
+    /// Where cost tables come from.
+    pub profile: ProfileChoice,
+    /// How long a drain or an unload waits for requests to end.
+    pub drain_timeout: Duration,
+    /// Models that come with the binary.
+    pub builtin_models: Vec<BuiltinModel>,
+    /// Most bytes one request's inputs may have.
+    pub body_bytes_max: usize,
+    /// Most requests this host holds at once, waiting and running, over all models. Above it, new ones are refused; it
+    /// also bounds the dispatcher's channel. Twice 8 models' default queues.
+    pub requests_max: usize,
+    /// Most bytes of input this host holds at once.
+    pub request_bytes_max: usize,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            models: vec![],
+            devices: vec![],
+            policy: PolicyChoice::default(),
+            policies_dir: None,
+            activate_on_drop: false,
+            state_dir: default_state_dir(),
+            record: None,
+            sched: bps_sched::Config::default(),
+            profile: ProfileChoice::Quick,
+            drain_timeout: Duration::from_secs(30),
+            builtin_models: vec![],
+            body_bytes_max: 64 << 20,
+            requests_max: 16_384,
+            request_bytes_max: 1 << 30,
+        }
+    }
+}
+
+/// `$XDG_STATE_HOME/bps`, else `~/.local/state/bps`, else none.
+pub(crate) fn default_state_dir() -> Option<PathBuf> {
+    let of = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    of("XDG_STATE_HOME").or_else(|| of("HOME").map(|home| home.join(".local/state"))).map(|dir| dir.join("bps"))
+}
+
+/// Which policy, and how it is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyChoice {
+    /// A prebuilt policy's name, or the path of a component.
+    pub name_or_path: String,
+    /// Its configuration; empty: its defaults.
+    pub config: String,
+    /// What its random choices are drawn from.
+    pub seed: u64,
+}
+
+impl Default for PolicyChoice {
+    fn default() -> Self {
+        Self { name_or_path: "batching".into(), config: String::new(), seed: 0 }
+    }
+}
+
+/// Where cost tables come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProfileChoice {
+    /// A kept profile, else a measurement of at most two seconds per model and device.
+    #[default]
+    Quick,
+    /// A kept profile, else estimates from FLOPs.
+    Cached,
+    /// Estimates from FLOPs.
+    Off,
+}
+
+/// A model that comes with the binary.
+#[derive(Clone, Debug)]
+pub struct BuiltinModel {
+    /// Its name.
+    pub name: String,
+    /// The ONNX file's bytes, without external data.
+    pub onnx: Bytes,
+    /// The text of its `model.toml`; may be empty.
+    pub manifest: String,
+}

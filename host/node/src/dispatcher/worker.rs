@@ -1,0 +1,320 @@
+//! The thread's own side: wait, feed, carry out, publish.
+
+use super::book::Book;
+use super::{Message, Parts, Published, Submission};
+use crate::clock;
+use crate::policies::{BuilderMessage, BuilderSender};
+use bps_engine::{Engine, Job, JobError, JobResult};
+use bps_sched::{Action, Event, Failure, FailureKind, Ledger, Run, Scheduler, SwapReport};
+use bps_types::policy::WorldInfo;
+use bps_types::{DeviceId, ExecutionId, Generation, Nanos};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Messages taken at one wake before timers are looked at again: a flood must not starve them.
+const BURST_MAX: usize = 256;
+/// A wake that is due already waits this long: while a policy's timer is due and no device is free, nothing can be done.
+const WAKE_MIN: Nanos = Nanos::from_micros(100);
+/// Generations whose seed is remembered.
+const SEEDS_MAX: usize = 8;
+/// How stale the published policy status may be.
+const PUBLISH_EVERY: Nanos = Nanos::from_millis(50);
+
+pub(super) struct Worker {
+    scheduler: Scheduler,
+    engine: Engine,
+    metrics: Arc<crate::metrics::Metrics>,
+    builder: BuilderSender,
+    sender: Sender<Message>,
+    published: Arc<Published>,
+    book: Book,
+    /// Reused between events.
+    actions: Vec<Action>,
+    decide_times: Vec<Nanos>,
+    /// Read once per wake.
+    now: Nanos,
+    wake_at: Option<Nanos>,
+    /// When the status must be published, if it may have changed.
+    publish_at: Option<Nanos>,
+    ledger: Ledger,
+    /// Who waits for the swap that is being made.
+    swap_reply: Option<oneshot::Sender<SwapReport>>,
+    swap_answer: Option<(oneshot::Sender<SwapReport>, SwapReport)>,
+    /// Seeds of the last generations.
+    seeds: VecDeque<(Generation, u64)>,
+    stopping: bool,
+}
+
+/// Says that the thread has ended, however it ends.
+struct Alive(Arc<Published>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
+impl Worker {
+    pub(super) fn new(parts: Parts, sender: Sender<Message>, published: Arc<Published>) -> Self {
+        Self {
+            scheduler: parts.scheduler,
+            engine: parts.engine,
+            metrics: parts.metrics,
+            builder: parts.builder,
+            sender,
+            published,
+            book: Book::default(),
+            actions: Vec::new(),
+            decide_times: Vec::new(),
+            now: clock::now(),
+            wake_at: None,
+            publish_at: None,
+            ledger: Ledger::default(),
+            swap_reply: None,
+            swap_answer: None,
+            seeds: VecDeque::new(),
+            stopping: false,
+        }
+    }
+
+    pub(super) fn run(mut self, receiver: &Receiver<Message>) {
+        let _alive = Alive(self.published.clone());
+        self.publish();
+        while !self.stopping {
+            let first = self.wait(receiver);
+            self.now = clock::now();
+            if let Some(message) = first {
+                self.take(message);
+                receiver.try_iter().take(BURST_MAX).for_each(|message| self.take(message));
+            }
+            if self.wake_at.is_some_and(|at| at <= self.now) {
+                self.wake_at = None;
+                self.feed(Event::Tick);
+            }
+            if self.publish_at.is_some_and(|at| at <= self.now) {
+                self.publish();
+            }
+        }
+        self.publish();
+        // What arrived after the stop is answered by dropping it: its sender sees a closed channel.
+        self.book.close();
+    }
+
+    /// The next message, or none when a timer is due.
+    fn wait(&mut self, receiver: &Receiver<Message>) -> Option<Message> {
+        let until = [self.wake_at, self.publish_at].into_iter().flatten().min();
+        let result = match until {
+            None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => receiver.recv_timeout(at.since(clock::now()).duration()),
+        };
+        match result {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                self.stopping = true;
+                None
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Submit(submission) => self.submit(*submission),
+            Message::Cancel(id) => self.feed(Event::Cancel(id)),
+            Message::Finished { execution, result } => self.finished(execution, result),
+            Message::World(world) => self.feed(Event::World(world)),
+            Message::Table(table) => self.feed(Event::Table(table)),
+            Message::Memory { device, free_bytes } => {
+                let up = self.published.device(device as usize).up;
+                self.feed(Event::Device { device: DeviceId(device), up, memory_free: free_bytes });
+            }
+            Message::Swap { candidate, reply } => {
+                let seed = candidate.seed;
+                self.switch(Event::Swap(candidate), Some(seed), reply);
+            }
+            Message::Rollback { reply } => self.switch(Event::Rollback, None, reply),
+            Message::Rebuilt { generation, candidate } => {
+                let seed = candidate.as_ref().map_or(0, |c| c.seed);
+                self.feed(Event::Rebuilt { generation, candidate });
+                self.note_seed(seed);
+            }
+            Message::Briefing { reply } => {
+                let _ = reply.send(self.scheduler.briefing());
+            }
+            Message::Stop => self.stopping = true,
+        }
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        let request = submission.request.clone();
+        self.book.keep(submission);
+        self.feed(Event::Submit(request));
+    }
+
+    fn finished(&mut self, execution: ExecutionId, result: JobResult) {
+        match result {
+            Ok(output) => {
+                let elapsed = Nanos::from(output.elapsed);
+                if let Some(execution) = self.book.finished(execution, output.tensors, elapsed) {
+                    let device = execution.device as usize;
+                    if execution.last {
+                        execution.model.executed(execution.rows, elapsed);
+                    }
+                    self.published.with_device(device, |d| d.busy += elapsed);
+                    self.metrics.device_busy(device, elapsed);
+                }
+                let stale = self.ledger.stale;
+                self.feed(Event::Done { execution, elapsed });
+                if self.ledger.stale != stale {
+                    self.book.release(execution); // it had been given up: nobody will ask for it
+                }
+            }
+            Err(error) => {
+                let failure = failure(&error);
+                if let Some(gone) = self.book.release(execution)
+                    && failure.kind == FailureKind::DeviceLost
+                {
+                    self.device_down(gone.device as usize, &failure.message);
+                }
+                self.feed(Event::Failed { execution, failure });
+            }
+        }
+    }
+
+    fn device_down(&self, device: usize, message: &str) {
+        tracing::error!(device, message, "device lost; it takes no more work in this process");
+        self.published.with_device(device, |d| d.up = false);
+        self.metrics.device_up(device, false);
+    }
+
+    /// Whoever asked hears of it after the status is published.
+    fn switch(&mut self, event: Event, seed: Option<u64>, reply: oneshot::Sender<SwapReport>) {
+        self.swap_reply = Some(reply);
+        self.feed(event);
+        // Where the scheduler had nothing to say, the dropped reply says so.
+        self.swap_reply = None;
+        match seed {
+            Some(seed) => self.note_seed(seed),
+            None => self.publish(),
+        }
+        if let Some((reply, report)) = self.swap_answer.take() {
+            let _ = reply.send(report);
+        }
+    }
+
+    /// The seed belongs to the generation that decides now, if that is a new one.
+    fn note_seed(&mut self, seed: u64) {
+        let generation = self.scheduler.status().generation;
+        if self.seeds.iter().all(|(known, _)| *known != generation) {
+            self.seeds.push_back((generation, seed));
+            // The active generation and its standby are among the last few.
+            self.seeds.drain(..self.seeds.len().saturating_sub(SEEDS_MAX));
+        }
+        self.publish();
+    }
+
+    /// One event through the scheduler, and everything it asks for.
+    fn feed(&mut self, event: Event) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.scheduler.handle(event, self.now, &mut actions);
+        self.account();
+        actions.drain(..).for_each(|action| self.carry_out(action));
+        self.actions = actions;
+        self.publish_at.get_or_insert(self.now + PUBLISH_EVERY);
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Run(run) => self.start(&run),
+            Action::Answer(answer) => self.book.answer(&answer),
+            Action::Refuse { request, reason } => self.book.refuse(request, reason, self.now),
+            Action::Release(execution) => drop(self.book.release(execution)),
+            Action::Receipt(receipt) => self.published.push_receipt(receipt),
+            Action::WakeAt(at) => self.wake_at = Some(at.max(self.now + WAKE_MIN)),
+            Action::Rebuild { generation, digest, config, seed, at } => {
+                let wait = at.since(self.now).duration();
+                self.builder.send(BuilderMessage::Rebuild { generation, digest, config, seed, wait });
+            }
+            Action::Swapped(report) => self.swapped(report),
+        }
+    }
+
+    fn start(&mut self, run: &Run) {
+        let (execution, sender) = (run.execution, self.sender.clone());
+        match self.book.begin(run) {
+            Ok((model, input)) => {
+                let done = move |result| {
+                    // The thread may have ended: then nobody waits for this either.
+                    let _ = sender.send(Message::Finished { execution, result });
+                };
+                self.engine.submit(
+                    run.device.0 as usize,
+                    Job {
+                        model: model.engine.clone(),
+                        from_cut: run.from_cut as usize,
+                        until_cut: run.until_cut as usize,
+                        input,
+                        done: Box::new(done),
+                    },
+                );
+            }
+            Err(message) => {
+                tracing::error!(%execution, message, "an execution cannot start");
+                let result = Err(JobError::Failed { layer: None, message });
+                let _ = sender.send(Message::Finished { execution, result });
+            }
+        }
+    }
+
+    fn swapped(&mut self, report: SwapReport) {
+        if report.refused.is_none() {
+            self.published.set_pause(report.pause);
+            self.metrics.swapped(report.pause);
+            match &report.rollback {
+                Some(reason) => tracing::warn!(from = %report.from.name, to = %report.to.name, ?reason, "rolled back"),
+                None => tracing::info!(from = %report.from.name, to = %report.to.name, "policy swapped"),
+            }
+        }
+        match self.swap_reply.take() {
+            Some(reply) => self.swap_answer = Some((reply, report)),
+            None => self.builder.send(BuilderMessage::Changed),
+        }
+    }
+
+    /// The ledger is published before any request hears of its end.
+    fn account(&mut self) {
+        let now = self.scheduler.ledger();
+        self.metrics.account(&self.ledger, &now);
+        self.ledger = now;
+        self.published.set_ledger(now);
+    }
+
+    fn publish(&mut self) {
+        self.publish_at = None;
+        self.decide_times.clear();
+        self.decide_times.extend(self.scheduler.drain_decide_times());
+        self.metrics.decided(&self.decide_times);
+        let status = self.scheduler.status();
+        self.metrics.faults(&status.faults);
+        let seed =
+            self.seeds.iter().find(|(generation, _)| *generation == status.generation).map_or(0, |(_, seed)| *seed);
+        // In this order: these times are the predecessor's if the generation is new.
+        self.published.record_decide(&self.decide_times);
+        self.published.set_policy_status(status, seed);
+        let names: &WorldInfo = &self.scheduler.world().info;
+        self.metrics.waiting(&self.scheduler.waiting(), names);
+        let (requests, executions) = self.book.sizes();
+        self.metrics.held(requests, executions);
+    }
+}
+
+fn failure(error: &JobError) -> Failure {
+    let kind = match error {
+        JobError::Failed { .. } => FailureKind::Execution,
+        JobError::OutOfMemory { .. } => FailureKind::OutOfMemory,
+        JobError::DeviceLost { .. } => FailureKind::DeviceLost,
+    };
+    Failure { kind, message: error.to_string() }
+}

@@ -1,0 +1,224 @@
+//! [`Host`]: the handle through which everything outside talks to a running node.
+//!
+//! Cheap to clone. The threads behind it (dispatcher, policy builder, one executor per device) end with
+//! [`Host::drain`], or when the last clone is dropped.
+
+use crate::admission::Admission;
+use crate::dispatcher::{Dispatcher, Parts};
+use crate::metrics::{Metrics, PolicyText};
+use crate::models::{Loader, Models};
+use crate::policies::{self, Builder, LastGood, Policies, Watch};
+use crate::repository::Repository;
+use crate::{
+    DeviceView, DrainReport, HostConfig, HostError, IndexEntry, InferCall, InferReply, Ledger, ModelStats, ModelView,
+    PolicyEntry, PolicyRejected, PolicyStatusView, Receipt, ServeError, SwapError, SwapReport, SwapRequest,
+};
+use crate::{clock, record};
+use bps_engine::{DeviceRequest, Engine, RequestedKind};
+use bps_plugin::{GuestLimits, PolicyEngine};
+use bps_sched::Scheduler;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+/// What is started where no device is named.
+const AUTOMATIC: DeviceRequest = DeviceRequest { kind: RequestedKind::Auto, slowdown: 1.0 };
+
+/// A running node.
+#[derive(Clone)]
+pub struct Host {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What the clones share.
+pub(crate) struct Inner {
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) models: Arc<Models>,
+    pub(crate) policies: Policies,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Image decoders that run at once.
+    pub(crate) decoders: Arc<Semaphore>,
+    pub(crate) next_request: AtomicU64,
+    pub(crate) body_bytes_max: usize,
+    pub(crate) draining: AtomicBool,
+    pub(crate) drain_timeout: Duration,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.policies.request_stop();
+        self.dispatcher.request_stop();
+    }
+}
+
+impl Host {
+    /// Starts devices and threads, loads every model of the repositories and makes the chosen policy active. A model that
+    /// does not load is no error here: the index says so, with the reason.
+    pub async fn start(config: HostConfig) -> Result<Self, HostError> {
+        let begun = tokio::task::spawn_blocking(move || assemble(config)).await;
+        begun.unwrap_or_else(|e| Err(HostError::Internal(e.to_string())))
+    }
+
+    /// One inference; the whole story is in `pipeline.rs`. Dropping the future cancels the request.
+    pub async fn infer(&self, call: InferCall) -> Result<InferReply, ServeError> {
+        crate::pipeline::infer(&self.inner, call).await
+    }
+
+    /// Whether requests are taken: not draining, the dispatcher lives and some device is up.
+    pub fn is_ready(&self) -> bool {
+        !self.inner.draining.load(Ordering::Acquire)
+            && self.inner.dispatcher.is_alive()
+            && self.inner.dispatcher.any_device_up()
+    }
+
+    /// A model that is ready, by name and version (none: the highest).
+    pub fn model(&self, name: &str, version: Option<&str>) -> Result<ModelView, ServeError> {
+        self.inner.models.view(name, version)
+    }
+
+    /// Every model version there is, whatever its state.
+    pub fn index(&self) -> Vec<IndexEntry> {
+        self.inner.models.index()
+    }
+
+    /// Reads a model's folder again and serves what is there under new ids; what was served before drains. A failure
+    /// leaves the old one serving. Goes on to its end even if the future is dropped.
+    pub async fn load_model(&self, name: &str) -> Result<(), ServeError> {
+        let (models, name) = (self.inner.models.clone(), name.to_owned());
+        finished(tokio::spawn(async move { models.load(&name).await })).await
+    }
+
+    /// Refuses new requests for a model, waits until those it has have ended, and lets go of it. Goes on to its end even
+    /// if the future is dropped.
+    pub async fn unload_model(&self, name: &str) -> Result<(), ServeError> {
+        let (models, name) = (self.inner.models.clone(), name.to_owned());
+        finished(tokio::spawn(async move { models.unload(&name).await })).await
+    }
+
+    /// Counts and times, of one model or of all.
+    pub fn model_stats(&self, name: Option<&str>, version: Option<&str>) -> Result<Vec<ModelStats>, ServeError> {
+        self.inner.models.stats(name, version)
+    }
+
+    /// The devices of this host.
+    pub fn devices(&self) -> Vec<DeviceView> {
+        self.inner.dispatcher.devices()
+    }
+
+    /// Every policy that is known: prebuilt, dropped in, uploaded, and what was rejected.
+    pub fn policies(&self) -> Vec<PolicyEntry> {
+        self.inner.policies.list()
+    }
+
+    /// Takes a component into the library, where it can be swapped in from. `origin` is for people.
+    pub async fn load_policy(&self, bytes: Vec<u8>, origin: String) -> Result<PolicyEntry, PolicyRejected> {
+        self.inner.policies.load(bytes, origin).await
+    }
+
+    /// Makes another policy active. The old one decides until the new one is ready; any failure leaves it in place. One
+    /// swap is made at a time, one more may wait its turn.
+    pub async fn swap_policy(&self, request: SwapRequest) -> Result<SwapReport, SwapError> {
+        self.inner.policies.swap(request).await
+    }
+
+    /// Goes back to the policy before the active one, while it is still kept.
+    pub async fn rollback_policy(&self) -> Result<SwapReport, SwapError> {
+        self.inner.policies.rollback().await
+    }
+
+    /// The active policy and how it does.
+    pub fn policy_status(&self) -> PolicyStatusView {
+        self.inner.policies.status()
+    }
+
+    /// The account of every request, as of the last event.
+    pub fn ledger(&self) -> Ledger {
+        self.inner.dispatcher.ledger()
+    }
+
+    /// The last receipts, oldest first; at most 4,096 are kept.
+    pub fn receipts(&self, last: usize) -> Vec<Receipt> {
+        self.inner.dispatcher.receipts(last)
+    }
+
+    /// Metrics in Prometheus text format.
+    pub fn render_metrics(&self) -> String {
+        let mut text = self.inner.metrics.render();
+        let policy = self.policy_status();
+        let models = self.model_stats(None, None).unwrap_or_default();
+        PolicyText { policy: &policy, models: &models }.write(&mut text);
+        text
+    }
+
+    /// Refuses what is new, finishes what waits and runs (for at most the configured time), and stops the threads.
+    pub async fn drain(&self) -> DrainReport {
+        let began = Instant::now();
+        self.inner.draining.store(true, Ordering::Release);
+        let emptied = tokio::time::timeout(self.inner.drain_timeout, self.inner.admission.wait_empty()).await.is_ok();
+        let ledger = self.inner.dispatcher.ledger();
+        self.inner.policies.stop().await;
+        self.inner.dispatcher.stop().await;
+        let ledger = if emptied { self.inner.dispatcher.ledger() } else { ledger };
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        DrainReport { waiting: ledger.waiting, running: ledger.running, took_ms, ledger }
+    }
+}
+
+/// The result of a task of ours, which ends early only if it panics or the runtime stops.
+async fn finished(task: JoinHandle<Result<(), ServeError>>) -> Result<(), ServeError> {
+    task.await.unwrap_or_else(|error| Err(ServeError::Failed(format!("internal: {error}"))))
+}
+
+/// Puts a host together. Blocks: it compiles policies, reads and profiles models.
+fn assemble(config: HostConfig) -> Result<Host, HostError> {
+    let requests = if config.devices.is_empty() { vec![AUTOMATIC] } else { config.devices };
+    let engine = Engine::start(&requests)?;
+    let names: Vec<String> = engine.devices().iter().map(|d| d.name.clone()).collect();
+    let metrics = Arc::new(Metrics::new(&names));
+    let repository = Repository::new(config.models, config.builtin_models)?;
+    let (log, recording) = config.record.as_deref().map(record::open).transpose()?.unzip();
+    let queue_bytes_max = config.sched.queue_bytes_max;
+    let scheduler = Scheduler::new(config.sched, clock::now, log);
+    let (builder, messages) = policies::channel();
+    let parts = Parts { scheduler, engine: engine.clone(), metrics: metrics.clone(), builder: builder.clone() };
+    let dispatcher = Dispatcher::start(parts)?;
+    let loader = Loader {
+        engine: engine.clone(),
+        metrics: metrics.clone(),
+        profile: config.profile,
+        state_dir: config.state_dir.clone(),
+        next_id: AtomicU32::new(0),
+    };
+    let models = Models::new(repository, loader, dispatcher.clone(), config.drain_timeout, queue_bytes_max);
+    models.load_all_blocking()?;
+    let maker = Builder {
+        policies: PolicyEngine::new(GuestLimits::default())?,
+        library: Arc::default(),
+        dispatcher: dispatcher.clone(),
+        engine,
+        metrics: metrics.clone(),
+        last_good: config.state_dir.as_deref().map(LastGood::new),
+        watch: config.policies_dir.map(Watch::new),
+        activate_on_drop: config.activate_on_drop,
+        recording,
+        rebuilds: Vec::new(),
+    };
+    let policies = Policies::start(maker, &config.policy, builder, messages)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let inner = Inner {
+        admission: Admission::new(config.requests_max, config.request_bytes_max),
+        dispatcher,
+        models: Arc::new(models),
+        policies,
+        metrics,
+        decoders: Arc::new(Semaphore::new(cores)),
+        next_request: AtomicU64::new(0),
+        body_bytes_max: config.body_bytes_max,
+        draining: AtomicBool::new(false),
+        drain_timeout: config.drain_timeout,
+    };
+    Ok(Host { inner: Arc::new(inner) })
+}

@@ -1,0 +1,329 @@
+//! The models of this host: which versions there are, which serve, and how they come and go.
+//!
+//! A load makes new ids beside the old ones, tells the dispatcher of both, switches requests over, lets the old ones
+//! drain and only then takes them out of the world. One change is made at a time; requests never wait for one.
+
+mod costs;
+mod loader;
+mod profiles;
+mod served;
+
+pub(crate) use loader::Loader;
+pub(crate) use served::{InFlight, ServedModel};
+
+use crate::dispatcher::{Dispatcher, Message};
+use crate::repository::{Repository, Source, Versions};
+use crate::{HostError, IndexEntry, ModelState, ModelStats, ModelView, ServeError};
+use bps_sched::{QueueLimit, World};
+use bps_types::policy::{CodecInfo, DeviceInfo, HostInfo, WorldInfo};
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Models in the world at once, as `wit/policy.wit` bounds them.
+const MODELS_MAX: usize = 256;
+
+/// The registry.
+pub(crate) struct Models {
+    repository: Repository,
+    loader: Arc<Loader>,
+    dispatcher: Dispatcher,
+    names: RwLock<BTreeMap<String, BTreeMap<u64, Slot>>>,
+    world: Mutex<Population>,
+    /// Held by whoever changes models.
+    change: tokio::sync::Mutex<()>,
+    drain_timeout: Duration,
+    queue_bytes_max: u64,
+}
+
+/// One version's place.
+struct Slot {
+    state: ModelState,
+    reason: String,
+    served: Option<Arc<ServedModel>>,
+}
+
+/// Who is in the world that the scheduler knows.
+#[derive(Default)]
+struct Population {
+    epoch: u32,
+    models: Vec<Arc<ServedModel>>,
+}
+
+/// What came of loading one version.
+type Loaded = (u64, Result<Arc<ServedModel>, String>);
+
+impl Models {
+    pub(crate) fn new(
+        repository: Repository,
+        loader: Loader,
+        dispatcher: Dispatcher,
+        drain_timeout: Duration,
+        queue_bytes_max: u64,
+    ) -> Self {
+        Self {
+            repository,
+            loader: Arc::new(loader),
+            dispatcher,
+            names: RwLock::default(),
+            world: Mutex::default(),
+            change: tokio::sync::Mutex::default(),
+            drain_timeout,
+            queue_bytes_max,
+        }
+    }
+
+    /// Loads everything there is. Blocks; for the start only.
+    pub(crate) fn load_all_blocking(&self) -> Result<(), HostError> {
+        self.tell_world(); // devices, even where there is no model
+        for (name, versions) in self.repository.scan()? {
+            let loaded = self.loader.load_versions(&name, &versions);
+            let old = self.put_in_place(&name, loaded);
+            debug_assert!(old.is_empty(), "nothing was served before the start");
+        }
+        Ok(())
+    }
+
+    /// Loads a model anew from where it comes from.
+    pub(crate) async fn load(&self, name: &str) -> Result<(), ServeError> {
+        let _change = self.change.lock().await;
+        let versions = self.repository.find(name).map_err(|e| ServeError::Failed(e.to_string()))?;
+        if versions.is_empty() {
+            return Err(ServeError::NotFound(format!("no model {name} in the repository")));
+        }
+        self.mark_loading(name, &versions);
+        let loaded = self.load_off_thread(name, versions).await;
+        let failures: Vec<String> = loaded
+            .iter()
+            .filter_map(|(version, result)| Some(format!("version {version}: {}", result.as_ref().err()?)))
+            .collect();
+        let old = self.put_in_place(name, loaded);
+        self.retire(old).await;
+        if failures.is_empty() {
+            return Ok(());
+        }
+        Err(ServeError::Invalid(format!("model {name}: {}", failures.join("; "))))
+    }
+
+    async fn load_off_thread(&self, name: &str, versions: Versions) -> Vec<Loaded> {
+        let (loader, owned) = (self.loader.clone(), name.to_owned());
+        let numbers: Vec<u64> = versions.keys().copied().collect();
+        let loading = tokio::task::spawn_blocking(move || loader.load_versions(&owned, &versions));
+        loading.await.unwrap_or_else(|error| {
+            numbers.into_iter().map(|n| (n, Err(format!("the loader failed: {error}")))).collect()
+        })
+    }
+
+    /// Refuses new requests, waits for those there are, and lets go.
+    pub(crate) async fn unload(&self, name: &str) -> Result<(), ServeError> {
+        let _change = self.change.lock().await;
+        let served = {
+            let mut names = self.names.write();
+            let slots = names.get_mut(name).ok_or_else(|| unknown(name))?;
+            let take = |slot: &mut Slot| {
+                slot.state = ModelState::Unloading;
+                slot.reason = "unloading".into();
+                slot.served.take()
+            };
+            slots.values_mut().filter_map(take).collect()
+        };
+        self.retire(served).await;
+        if let Some(slots) = self.names.write().get_mut(name) {
+            for slot in slots.values_mut() {
+                slot.state = ModelState::Unavailable;
+                slot.reason = "unloaded".into();
+            }
+        }
+        Ok(())
+    }
+
+    fn mark_loading(&self, name: &str, versions: &BTreeMap<u64, Source>) {
+        let mut names = self.names.write();
+        let slots = names.entry(name.to_owned()).or_default();
+        for version in versions.keys() {
+            let slot = slots.entry(*version).or_insert_with(|| Slot {
+                state: ModelState::Loading,
+                reason: String::new(),
+                served: None,
+            });
+            if slot.served.is_none() {
+                slot.state = ModelState::Loading;
+                slot.reason = "loading".into();
+            }
+        }
+    }
+
+    /// Makes what was loaded serve, and returns what served before. A version that failed to load keeps serving as it
+    /// was; one whose file is gone goes.
+    fn put_in_place(&self, name: &str, loaded: Vec<Loaded>) -> Vec<Arc<ServedModel>> {
+        let fresh: Vec<_> = loaded.iter().filter_map(|(_, result)| result.as_ref().ok().cloned()).collect();
+        // The world is told first: no request may reach the scheduler before its model has.
+        let in_world = self.join_world(&fresh);
+        let mut names = self.names.write();
+        let slots = names.entry(name.to_owned()).or_default();
+        let present: Vec<u64> = loaded.iter().map(|(version, _)| *version).collect();
+        let gone: Vec<u64> = slots.keys().copied().filter(|version| !present.contains(version)).collect();
+        let mut old: Vec<_> = gone.iter().filter_map(|version| slots.remove(version)?.served).collect();
+        for (version, result) in loaded {
+            let result = result.and_then(|m| {
+                if in_world { Ok(m) } else { Err(format!("this host serves {MODELS_MAX} models, its most")) }
+            });
+            let before = slots.remove(&version).and_then(|slot| slot.served);
+            let slot = match (result, before) {
+                (Ok(model), before) => {
+                    old.extend(before);
+                    Slot { state: ModelState::Ready, reason: String::new(), served: Some(model) }
+                }
+                (Err(reason), Some(before)) => {
+                    tracing::warn!(model = name, version, reason, "reload failed, the old one keeps serving");
+                    Slot { state: ModelState::Ready, reason, served: Some(before) }
+                }
+                (Err(reason), None) => {
+                    tracing::error!(model = name, version, reason, "model not loaded");
+                    Slot { state: ModelState::Unavailable, reason, served: None }
+                }
+            };
+            slots.insert(version, slot);
+        }
+        old
+    }
+
+    /// False when the world has no room.
+    fn join_world(&self, fresh: &[Arc<ServedModel>]) -> bool {
+        {
+            let mut world = self.world.lock();
+            if world.models.len() + fresh.len() > MODELS_MAX {
+                return false;
+            }
+            world.models.extend(fresh.iter().cloned());
+        }
+        let epoch = self.tell_world();
+        for model in fresh {
+            for table in model.tables(epoch) {
+                self.dispatcher.send(Message::Table(table));
+            }
+        }
+        true
+    }
+
+    /// Waits until nothing refers to these models, for as long as a drain may take, then takes them out of the world.
+    async fn retire(&self, old: Vec<Arc<ServedModel>>) {
+        if old.is_empty() {
+            return;
+        }
+        let drained = async {
+            for model in &old {
+                model.drained().await;
+            }
+        };
+        if tokio::time::timeout(self.drain_timeout, drained).await.is_err() {
+            let left: usize = old.iter().map(|m| m.in_flight_count()).sum();
+            tracing::warn!(model = old[0].name, left, "requests were still there when the time to drain was up");
+        }
+        self.world.lock().models.retain(|m| !old.iter().any(|o| o.id == m.id));
+        self.tell_world();
+    }
+
+    /// Tells the dispatcher who is here now; returns the epoch.
+    fn tell_world(&self) -> u32 {
+        let mut population = self.world.lock();
+        population.epoch += 1;
+        let devices = self.loader.devices().iter().map(|device| DeviceInfo {
+            id: device.index as u32,
+            host: 0,
+            name: device.name.clone(),
+            kind: device.kind,
+            memory_bytes: device.memory_bytes,
+        });
+        let raw = CodecInfo { id: 0, name: "raw".into(), rates: vec![], lossless: true, for_input: false };
+        let info = WorldInfo {
+            epoch: population.epoch,
+            hosts: vec![HostInfo { id: 0, name: "local".into(), is_self: true }],
+            devices: devices.collect(),
+            models: population.models.iter().map(|m| m.info()).collect(),
+            codecs: vec![raw],
+        };
+        let limit = |m: &Arc<ServedModel>| QueueLimit {
+            model: m.id.0,
+            requests_max: m.manifest.queue_max,
+            bytes_max: self.queue_bytes_max,
+        };
+        let queue_limits = population.models.iter().map(limit).collect();
+        // Sent under the lock, so that worlds arrive in the order of their epochs.
+        self.dispatcher.send(Message::World(World { info, queue_limits }));
+        population.epoch
+    }
+
+    /// A model that takes requests, entered: it does not go away before the guard is dropped.
+    pub(crate) fn enter(&self, name: &str, version: Option<&str>) -> Result<InFlight, ServeError> {
+        let names = self.names.read();
+        let slots = names.get(name).ok_or_else(|| unknown(name))?;
+        Ok(InFlight::enter(pick(name, slots, version)?))
+    }
+
+    /// A model that is ready, as data.
+    pub(crate) fn view(&self, name: &str, version: Option<&str>) -> Result<ModelView, ServeError> {
+        let names = self.names.read();
+        let slots = names.get(name).ok_or_else(|| unknown(name))?;
+        let model = pick(name, slots, version)?;
+        let ready = slots.iter().filter(|(_, slot)| slot.served.is_some());
+        Ok(model.view(ready.map(|(version, _)| version.to_string()).collect()))
+    }
+
+    pub(crate) fn index(&self) -> Vec<IndexEntry> {
+        let names = self.names.read();
+        let entry = |name: &str, version: u64, slot: &Slot| IndexEntry {
+            name: name.to_owned(),
+            version: version.to_string(),
+            state: slot.state,
+            reason: slot.reason.clone(),
+        };
+        names.iter().flat_map(|(name, slots)| slots.iter().map(move |(v, slot)| entry(name, *v, slot))).collect()
+    }
+
+    pub(crate) fn stats(&self, name: Option<&str>, version: Option<&str>) -> Result<Vec<ModelStats>, ServeError> {
+        let names = self.names.read();
+        let of = |model: &Arc<ServedModel>| model.stats.view(&model.name, &model.version);
+        match name {
+            None => Ok(names.values().flat_map(|s| s.values()).filter_map(|s| s.served.as_ref()).map(of).collect()),
+            Some(name) => {
+                let slots = names.get(name).ok_or_else(|| unknown(name))?;
+                match version {
+                    Some(_) => Ok(vec![of(pick(name, slots, version)?)]),
+                    None => Ok(slots.values().filter_map(|s| s.served.as_ref()).map(of).collect()),
+                }
+            }
+        }
+    }
+}
+
+fn unknown(name: &str) -> ServeError {
+    ServeError::NotFound(format!("unknown model: {name}"))
+}
+
+/// The version named, or the highest that is ready.
+fn pick<'a>(
+    name: &str,
+    slots: &'a BTreeMap<u64, Slot>,
+    version: Option<&str>,
+) -> Result<&'a Arc<ServedModel>, ServeError> {
+    let slot = match version.filter(|v| !v.is_empty()) {
+        Some(text) => {
+            let found = text.parse().ok().and_then(|number: u64| slots.get(&number));
+            found.ok_or_else(|| ServeError::NotFound(format!("model {name} has no version {text}")))?
+        }
+        None => {
+            let ready = slots.values().rev().find(|slot| slot.served.is_some());
+            ready.or_else(|| slots.values().next_back()).ok_or_else(|| unknown(name))?
+        }
+    };
+    slot.served.as_ref().ok_or_else(|| {
+        let state = match slot.state {
+            ModelState::Loading => "is loading",
+            ModelState::Unloading => "is unloading",
+            ModelState::Ready | ModelState::Unavailable => "is not available",
+        };
+        ServeError::Unavailable(format!("model {name} {state}: {}", slot.reason))
+    })
+}

@@ -1,0 +1,137 @@
+//! From a file to a served model: read, parse, place, profile. Blocks for as long as that takes; never on a thread that
+//! serves.
+
+use super::costs::Costs;
+use super::{Loaded, ServedModel, profiles};
+use crate::ProfileChoice;
+use crate::metrics::Metrics;
+use crate::repository::{Source, Versions};
+use crate::state_dir;
+use crate::stats::Stats;
+use bps_engine::{DeviceDescription, Engine, PixelInput};
+use bps_graph::manifest::{self, ModelManifest, Preprocess};
+use bps_graph::{Graph, Limits};
+use bps_types::ModelId;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// As large as a `model.toml` may be.
+const MANIFEST_BYTES_MAX: u64 = 64 << 10;
+
+/// What loading needs.
+pub(crate) struct Loader {
+    pub(crate) engine: Engine,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) profile: ProfileChoice,
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) next_id: AtomicU32,
+}
+
+impl Loader {
+    pub(crate) fn devices(&self) -> &[DeviceDescription] {
+        self.engine.devices()
+    }
+
+    /// Every version, each by itself: one that fails takes no other down.
+    pub(crate) fn load_versions(&self, name: &str, versions: &Versions) -> Vec<Loaded> {
+        let one = |(version, source): (&u64, &Source)| {
+            // Parsing is written not to panic on any bytes; this is for the day it does.
+            let loaded = catch_unwind(AssertUnwindSafe(|| self.load(name, *version, source)));
+            let loaded = loaded.unwrap_or_else(|_| Err("loading it panicked; please report the file".into()));
+            (*version, loaded.map(Arc::new))
+        };
+        versions.iter().map(one).collect()
+    }
+
+    fn load(&self, name: &str, version: u64, source: &Source) -> Result<ServedModel, String> {
+        let (graph, manifest) = read(source)?;
+        let graph = Arc::new(graph);
+        let pixels = manifest.preprocess.as_ref().map(|p| pixel_input(&graph, p)).transpose()?;
+        let allowed = |d: &&DeviceDescription| manifest.placement.permits(&d.name, d.kind);
+        let devices: Vec<&DeviceDescription> = self.devices().iter().filter(allowed).collect();
+        if devices.is_empty() {
+            return Err("its placement allows none of this host's devices".into());
+        }
+        let engine = self.engine.load(graph.clone(), pixels.clone()).map_err(|e| e.to_string())?;
+        let batch_max = if graph.batchable { manifest.batch_max } else { 1 };
+        let shapes = graph.row_shapes().ok();
+        let mut costs = Costs::new(&graph, shapes.as_ref());
+        for device in &devices {
+            let directory = self.state_dir.as_deref();
+            match profiles::obtain(self.profile, directory, &self.engine, device, &engine, batch_max) {
+                Some(profile) => costs.measured(device.index as u32, &graph, &profile),
+                None => costs.estimated(device, &graph, shapes.as_ref()),
+            }
+        }
+        tracing::info!(
+            model = name,
+            version,
+            layers = graph.layers.len(),
+            measured = costs.is_measured(),
+            "model loaded"
+        );
+        Ok(ServedModel {
+            id: ModelId(self.next_id.fetch_add(1, Ordering::Relaxed)),
+            name: name.to_owned(),
+            version: version.to_string(),
+            devices: devices.iter().map(|d| (d.index as u32, d.name.clone())).collect(),
+            meters: self.metrics.model(name),
+            stats: Stats::default(),
+            traffic: super::served::Traffic::default(),
+            graph,
+            engine,
+            manifest,
+            pixels,
+            batch_max,
+            costs,
+        })
+    }
+}
+
+fn read(source: &Source) -> Result<(Graph, ModelManifest), String> {
+    let limits = Limits::default();
+    match source {
+        Source::Builtin { onnx, manifest } => {
+            let manifest = manifest::parse(manifest).map_err(|e| e.to_string())?;
+            Ok((Graph::parse(onnx, &limits).map_err(|e| e.to_string())?, manifest))
+        }
+        Source::File { onnx, manifests } => {
+            let present = manifests.iter().find(|path| path.is_file());
+            let manifest = present.map(|path| read_manifest(path)).transpose()?.unwrap_or_default();
+            Ok((Graph::load(onnx, &limits).map_err(|e| e.to_string())?, manifest))
+        }
+    }
+}
+
+fn read_manifest(path: &Path) -> Result<ModelManifest, String> {
+    let bytes = state_dir::read_bounded(path, MANIFEST_BYTES_MAX).map_err(|e| e.to_string())?.unwrap_or_default();
+    let text = std::str::from_utf8(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+    manifest::parse(text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// `[preprocess]` against the input it is about.
+fn pixel_input(graph: &Graph, preprocess: &Preprocess) -> Result<PixelInput, String> {
+    let index = match &preprocess.input {
+        None => 0,
+        Some(name) => {
+            let found = graph.inputs.iter().position(|spec| spec.name == *name);
+            found.ok_or_else(|| format!("preprocess.input: the model has no input {name}"))?
+        }
+    };
+    let spec = graph.inputs.get(index).ok_or("preprocess: the model has no input")?;
+    let extent = |asked: Option<u32>, dimension: usize, what: &str| {
+        let own = spec.shape.get(dimension).copied().flatten();
+        let extent = asked.map(|pixels| pixels as usize).or(own);
+        extent.ok_or_else(|| format!("preprocess.{what}: input {} leaves it open, so it must be given", spec.name))
+    };
+    Ok(PixelInput {
+        input: index,
+        height: extent(preprocess.height, 2, "height")?,
+        width: extent(preprocess.width, 3, "width")?,
+        channels: preprocess.channels as usize,
+        mean: preprocess.mean.clone(),
+        scale: preprocess.scale.clone(),
+    })
+}

@@ -1,0 +1,137 @@
+//! A model that is served: graph, engine handle, manifest, costs, counts.
+
+use super::costs::Costs;
+use crate::metrics::ModelMeters;
+use crate::stats::Stats;
+use crate::{ImageInputView, ModelView};
+use bps_engine::PixelInput;
+use bps_graph::Graph;
+use bps_graph::manifest::ModelManifest;
+use bps_types::policy::{ModelInfo, Table};
+use bps_types::{ModelId, Nanos};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
+
+/// One version of one model under one id. Immutable but for its counters.
+pub(crate) struct ServedModel {
+    pub(crate) id: ModelId,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) graph: Arc<Graph>,
+    pub(crate) engine: bps_engine::Model,
+    pub(crate) manifest: ModelManifest,
+    pub(crate) pixels: Option<PixelInput>,
+    /// Ids and names of the devices it may run on.
+    pub(crate) devices: Vec<(u32, String)>,
+    pub(crate) batch_max: u32,
+    pub(crate) costs: Costs,
+    pub(crate) meters: ModelMeters,
+    pub(crate) stats: Stats,
+    pub(crate) traffic: Traffic,
+}
+
+/// Requests that refer to a model.
+#[derive(Default)]
+pub(crate) struct Traffic {
+    count: AtomicUsize,
+    ended: Notify,
+}
+
+/// A request's hold on its model.
+pub(crate) struct InFlight(Arc<ServedModel>);
+
+impl InFlight {
+    /// Called under the registry's lock, so that a model that is on its way out is not entered.
+    pub(super) fn enter(model: &Arc<ServedModel>) -> Self {
+        model.traffic.count.fetch_add(1, Ordering::AcqRel);
+        Self(model.clone())
+    }
+
+    pub(crate) fn model(&self) -> &Arc<ServedModel> {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.0.traffic.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.traffic.ended.notify_waiters();
+        }
+    }
+}
+
+impl ServedModel {
+    pub(crate) fn in_flight_count(&self) -> usize {
+        self.traffic.count.load(Ordering::Acquire)
+    }
+
+    /// Ends when no request refers to it.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let ended = self.traffic.ended.notified();
+            if self.in_flight_count() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Input and output included.
+    pub(crate) fn cut_count(&self) -> u32 {
+        self.graph.cuts.len() as u32
+    }
+
+    /// A batch reached the model's output.
+    pub(crate) fn executed(&self, rows: u32, elapsed: Nanos) {
+        self.stats.executed(rows, elapsed);
+        self.meters.executed(rows);
+    }
+
+    /// What policies are told.
+    pub(crate) fn info(&self) -> ModelInfo {
+        ModelInfo {
+            id: self.id.0,
+            name: self.name.clone(),
+            cut_count: self.cut_count(),
+            input_bytes: self.costs.input_bytes(),
+            output_bytes: self.costs.output_bytes(),
+            batch_max: self.batch_max,
+            slo: Nanos::from_secs_f64(self.manifest.slo_ms.unwrap_or(0.0) / 1e3),
+            accuracy_budget_ppm: self.manifest.accuracy_budget_ppm,
+            priority: self.manifest.priority,
+            devices: self.devices.iter().map(|(id, _)| *id).collect(),
+        }
+    }
+
+    /// Its cost tables under the ids of a world.
+    pub(crate) fn tables(&self, epoch: u32) -> Vec<Table> {
+        self.costs.tables(epoch, self.id.0)
+    }
+
+    pub(crate) fn view(&self, versions: Vec<String>) -> ModelView {
+        let image = |p: &PixelInput| ImageInputView {
+            name: self.graph.inputs[p.input].name.clone(),
+            width: p.width,
+            height: p.height,
+            channels: p.channels,
+        };
+        ModelView {
+            name: self.name.clone(),
+            version: self.version.clone(),
+            versions,
+            inputs: self.graph.inputs.clone(),
+            outputs: self.graph.outputs.clone(),
+            image_input: self.pixels.as_ref().map(image),
+            batch_max: self.batch_max,
+            slo_ms: self.manifest.slo_ms.unwrap_or(0.0),
+            priority: self.manifest.priority,
+            digest: self.graph.digest_hex(),
+            layer_count: self.graph.layers.len(),
+            cut_count: self.graph.cuts.len(),
+            parameter_count: self.graph.parameter_count(),
+            devices: self.devices.iter().map(|(_, name)| name.clone()).collect(),
+            measured: self.costs.is_measured(),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The policies that can be made active, and the components that could not be taken.
+
+use crate::{PolicyEntry, PolicyEntryState, PolicyRejected, SwapError};
+use bps_plugin::{LoadError, LoadedPolicy};
+use std::collections::VecDeque;
+
+/// Policies kept. Each holds compiled code; a host that needs more is being misused.
+const POLICIES_MAX: usize = 128;
+/// Rejections kept for people to read.
+const REJECTED_MAX: usize = 64;
+/// Fewest digits of a digest that name a policy.
+const DIGITS_MIN: usize = 6;
+
+/// See the file's text.
+#[derive(Default)]
+pub(crate) struct Library {
+    /// In the order they came.
+    known: Vec<Known>,
+    rejected: VecDeque<PolicyEntry>,
+}
+
+struct Known {
+    policy: LoadedPolicy,
+    origin: String,
+}
+
+impl Library {
+    /// Takes a policy in. The same component again is no second entry, but counts as the latest of its name.
+    pub(crate) fn insert(&mut self, policy: LoadedPolicy, origin: String) -> Result<PolicyEntry, PolicyRejected> {
+        self.known.retain(|k| k.policy.digest() != policy.digest());
+        if self.known.len() >= POLICIES_MAX {
+            let reason = format!("{POLICIES_MAX} policies are loaded, the most that are kept");
+            return Err(PolicyRejected { stage: "received".into(), reason });
+        }
+        self.rejected.retain(|r| r.origin != origin);
+        let known = Known { policy, origin };
+        let entry = entry(&known);
+        self.known.push(known);
+        Ok(entry)
+    }
+
+    /// Remembers what was not taken.
+    pub(crate) fn reject(&mut self, name: String, origin: String, size_bytes: usize, error: &PolicyRejected) {
+        self.rejected.retain(|r| r.origin != origin);
+        if self.rejected.len() == REJECTED_MAX {
+            self.rejected.pop_front();
+        }
+        let PolicyRejected { stage, reason } = error.clone();
+        self.rejected.push_back(PolicyEntry {
+            name,
+            version: String::new(),
+            digest: String::new(),
+            origin,
+            state: PolicyEntryState::Rejected { stage, reason },
+            summary: String::new(),
+            size_bytes,
+            config_schema: String::new(),
+        });
+    }
+
+    pub(crate) fn entries(&self) -> Vec<PolicyEntry> {
+        self.known.iter().map(entry).chain(self.rejected.iter().cloned()).collect()
+    }
+
+    /// The policy with exactly this digest.
+    pub(crate) fn by_digest(&self, digest: &str) -> Option<LoadedPolicy> {
+        self.known.iter().find(|k| k.policy.digest() == digest).map(|k| k.policy.clone())
+    }
+
+    /// The policy meant by a name, `name@version` or the beginning of a digest. Of several with one name it is the one
+    /// that came last, so that what a user drops in wins over what is built in.
+    pub(crate) fn find(&self, wanted: &str) -> Result<LoadedPolicy, SwapError> {
+        let (name, version) = wanted.split_once('@').map_or((wanted, None), |(n, v)| (n, Some(v)));
+        let is_it = |known: &&Known| {
+            let manifest = known.policy.manifest();
+            manifest.name == name && version.is_none_or(|v| manifest.version == v)
+        };
+        if let Some(known) = self.known.iter().rev().find(is_it) {
+            return Ok(known.policy.clone());
+        }
+        let is_digest = wanted.len() >= DIGITS_MIN && wanted.bytes().all(|b| b.is_ascii_hexdigit());
+        let lower = wanted.to_ascii_lowercase();
+        let mut matches = self.known.iter().filter(|k| is_digest && k.policy.digest().starts_with(&lower));
+        match (matches.next(), matches.next()) {
+            (Some(known), None) => Ok(known.policy.clone()),
+            (Some(_), Some(_)) => {
+                Err(SwapError::NotFound(format!("more than one policy's digest begins with {wanted}")))
+            }
+            (None, _) => {
+                let names: Vec<&str> = self.known.iter().map(|k| k.policy.manifest().name.as_str()).collect();
+                Err(SwapError::NotFound(format!("no policy {wanted}; there are: {}", names.join(", "))))
+            }
+        }
+    }
+}
+
+fn entry(known: &Known) -> PolicyEntry {
+    let manifest = known.policy.manifest();
+    PolicyEntry {
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        digest: known.policy.digest().to_owned(),
+        origin: known.origin.clone(),
+        state: PolicyEntryState::Available,
+        summary: manifest.summary.clone(),
+        size_bytes: known.policy.size_bytes(),
+        config_schema: manifest.config_schema.clone(),
+    }
+}
+
+impl From<LoadError> for PolicyRejected {
+    fn from(error: LoadError) -> Self {
+        Self { stage: error.stage.name().to_owned(), reason: error.reason }
+    }
+}

@@ -1,0 +1,168 @@
+//! Where models come from: repository folders, single files, and what is built in.
+//!
+//! ```text
+//! ROOT/<name>/model.onnx             version 1
+//! ROOT/<name>/<integer>/model.onnx   that version
+//! ROOT/<name>/model.toml             for every version; a version's own model.toml wins
+//! some/where/<name>.onnx             version 1, with some/where/<name>.toml
+//! ```
+
+use crate::{BuiltinModel, HostError};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Name of the model file in its folder.
+const MODEL_FILE: &str = "model.onnx";
+/// Folders of a root that are looked at; a repository with more is a mistake.
+const ENTRIES_MAX: usize = 10_000;
+
+/// Everything that can be served, found anew on each look.
+pub(crate) struct Repository {
+    roots: Vec<PathBuf>,
+    builtin: Vec<BuiltinModel>,
+}
+
+/// One version of one model: what must be read to load it.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// An ONNX file and where its `model.toml` may be.
+    File { onnx: PathBuf, manifests: Vec<PathBuf> },
+    /// Bytes in the binary.
+    Builtin { onnx: Bytes, manifest: String },
+}
+
+/// Versions by number.
+pub(crate) type Versions = BTreeMap<u64, Source>;
+
+impl Repository {
+    /// Checks that every root exists; what is in them is looked at later.
+    pub(crate) fn new(roots: Vec<PathBuf>, builtin: Vec<BuiltinModel>) -> Result<Self, HostError> {
+        for root in &roots {
+            let meta = std::fs::metadata(root).map_err(HostError::io(root))?;
+            if !meta.is_dir() && root.extension().is_none_or(|e| e != "onnx") {
+                let message = "is neither a folder nor an .onnx file".to_owned();
+                return Err(HostError::Models { path: root.clone(), message });
+            }
+        }
+        Ok(Self { roots, builtin })
+    }
+
+    /// Every model there is now. The first root that has a name wins; what is built in comes last.
+    pub(crate) fn scan(&self) -> Result<BTreeMap<String, Versions>, HostError> {
+        let mut found: BTreeMap<String, Versions> = BTreeMap::new();
+        for root in &self.roots {
+            let models = if root.is_dir() { scan_root(root)? } else { single_file(root).into_iter().collect() };
+            for (name, versions) in models {
+                found.entry(name).or_insert(versions);
+            }
+        }
+        for model in &self.builtin {
+            let source = Source::Builtin { onnx: model.onnx.clone(), manifest: model.manifest.clone() };
+            found.entry(model.name.clone()).or_insert_with(|| Versions::from([(1, source)]));
+        }
+        Ok(found)
+    }
+
+    /// The versions of one model; empty where there is none.
+    pub(crate) fn find(&self, name: &str) -> Result<Versions, HostError> {
+        Ok(self.scan()?.remove(name).unwrap_or_default())
+    }
+}
+
+fn single_file(path: &Path) -> Option<(String, Versions)> {
+    let name = path.file_stem()?.to_str()?.to_owned();
+    let source = Source::File { onnx: path.to_path_buf(), manifests: vec![path.with_extension("toml")] };
+    Some((name, Versions::from([(1, source)])))
+}
+
+/// A root that is itself one model's folder (`ROOT/model.onnx`) serves that model.
+fn scan_root(root: &Path) -> Result<Vec<(String, Versions)>, HostError> {
+    let name_of = |path: &Path| path.file_name().and_then(|n| n.to_str()).map(str::to_owned);
+    if root.join(MODEL_FILE).is_file() {
+        let absolute = root.canonicalize().map_err(HostError::io(root))?;
+        return Ok(name_of(&absolute).map(|name| (name, versions(root))).into_iter().collect());
+    }
+    let mut models = Vec::new();
+    for folder in subfolders(root)? {
+        let found = versions(&folder);
+        match name_of(&folder).filter(|n| !n.starts_with('.')) {
+            Some(name) if !found.is_empty() => models.push((name, found)),
+            _ => tracing::debug!(folder = %folder.display(), "holds no model"),
+        }
+    }
+    Ok(models)
+}
+
+fn versions(folder: &Path) -> Versions {
+    let source = |inner: &Path| {
+        let manifests = vec![inner.join(bps_graph::manifest::FILE_NAME), folder.join(bps_graph::manifest::FILE_NAME)];
+        Source::File { onnx: inner.join(MODEL_FILE), manifests }
+    };
+    let mut found = Versions::new();
+    if folder.join(MODEL_FILE).is_file() {
+        found.insert(1, source(folder));
+    }
+    for inner in subfolders(folder).unwrap_or_default() {
+        let number = inner.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<u64>().ok());
+        if let Some(number) = number.filter(|_| inner.join(MODEL_FILE).is_file()) {
+            found.insert(number, source(&inner));
+        }
+    }
+    found
+}
+
+/// Folders in a folder, by name.
+fn subfolders(folder: &Path) -> Result<Vec<PathBuf>, HostError> {
+    let entries = std::fs::read_dir(folder).map_err(HostError::io(folder))?;
+    let mut paths = Vec::new();
+    for entry in entries.take(ENTRIES_MAX) {
+        let path = entry.map_err(HostError::io(folder))?.path();
+        if path.is_dir() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touch(path: PathBuf) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, b"x").unwrap();
+    }
+
+    #[test]
+    fn finds_folders_versions_files_and_builtins() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |p: &str| root.path().join("repo").join(p);
+        touch(at("plain/model.onnx"));
+        touch(at("versioned/1/model.onnx"));
+        touch(at("versioned/12/model.onnx"));
+        touch(at("versioned/notes/model.onnx"));
+        touch(at("empty/readme.txt"));
+        touch(at(".hidden/model.onnx"));
+        touch(root.path().join("single.onnx"));
+        let builtin = |name: &str| BuiltinModel { name: name.into(), onnx: Bytes::new(), manifest: String::new() };
+        let roots = vec![root.path().join("repo"), root.path().join("single.onnx")];
+        let repository = Repository::new(roots, vec![builtin("plain"), builtin("digits")]).unwrap();
+        let found = repository.scan().unwrap();
+        let listed: Vec<(&str, Vec<u64>)> =
+            found.iter().map(|(n, v)| (n.as_str(), v.keys().copied().collect())).collect();
+        let expected = [("digits", vec![1]), ("plain", vec![1]), ("single", vec![1]), ("versioned", vec![1, 12])];
+        assert_eq!(listed, expected);
+        assert!(matches!(found["plain"][&1], Source::File { .. }), "a folder wins over what is built in");
+    }
+
+    #[test]
+    fn a_root_that_is_missing_or_no_model_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(Repository::new(vec![root.path().join("none")], vec![]).is_err());
+        touch(root.path().join("a.txt"));
+        let error = Repository::new(vec![root.path().join("a.txt")], vec![]).err().unwrap().to_string();
+        assert!(error.contains("neither a folder nor an .onnx file"), "{error}");
+    }
+}

@@ -1,0 +1,12 @@
+//! A whole host, from tensors in to tensors out: real policies, the real engine on the processor, no network.
+//!
+//! Every test ends with `stand::settled`, which asserts that every request is accounted for.
+
+mod drain;
+mod images;
+mod models;
+mod observed;
+mod policies;
+mod requests;
+mod stand;
+mod swaps;

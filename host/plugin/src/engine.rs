@@ -1,0 +1,99 @@
+//! The one wasmtime engine, its ticker, and the way from bytes to a [`LoadedPolicy`].
+
+use crate::loaded::LoadedPolicy;
+use crate::{GuestLimits, LoadError, LoadStage, PluginError, guest::GuestState, verify};
+use sha2::{Digest, Sha256};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Config, Engine, EngineWeak};
+
+/// Compiles and limits policies. Cheap to clone; the ticker thread ends with the last clone and the last policy.
+#[derive(Clone)]
+pub struct PolicyEngine {
+    pub(crate) engine: Engine,
+    pub(crate) linker: Arc<Linker<GuestState>>,
+    pub(crate) limits: Arc<GuestLimits>,
+}
+
+impl std::fmt::Debug for PolicyEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PolicyEngine").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl PolicyEngine {
+    /// An engine with these limits, and its ticker.
+    pub fn new(limits: GuestLimits) -> Result<Self, PluginError> {
+        let refuse = |error: wasmtime::Error| PluginError::Engine(format!("{error:#}"));
+        let engine = Engine::new(&config()).map_err(refuse)?;
+        let mut linker = Linker::new(&engine);
+        crate::bindings::Advised::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(refuse)?;
+        start_ticker(engine.weak(), limits.tick)?;
+        Ok(Self { engine, linker: Arc::new(linker), limits: Arc::new(limits) })
+    }
+
+    /// Takes a component through the stages received, compiled, verified and admitted.
+    pub fn load(&self, bytes: &[u8]) -> Result<LoadedPolicy, LoadError> {
+        verify::received(bytes, &self.limits)?;
+        let component = self.compile(bytes)?;
+        verify::world(&self.engine, &component)?;
+        LoadedPolicy::admit(self.clone(), component, bytes, hex(&Sha256::digest(bytes)))
+    }
+
+    /// Compiles on a thread of its own: a bug of the compiler that this input finds is a panic there, or takes too long
+    /// there, and is a refusal here.
+    fn compile(&self, bytes: &[u8]) -> Result<Component, LoadError> {
+        let refuse = |reason: String| LoadError::new(LoadStage::Compiled, reason);
+        let (engine, bytes) = (self.engine.clone(), bytes.to_vec());
+        let (sender, result) = mpsc::sync_channel(1);
+        let work = move || {
+            let compiled = catch_unwind(AssertUnwindSafe(|| Component::from_binary(&engine, &bytes)));
+            // The receiver is gone if it waited too long; then nobody wants the result.
+            let _ = sender.send(compiled);
+        };
+        let builder = std::thread::Builder::new().name("bps-policy-compile".into()).stack_size(16 << 20);
+        builder.spawn(work).map_err(|error| refuse(format!("no thread to compile on: {error}")))?;
+        match result.recv_timeout(self.limits.compile_deadline) {
+            Ok(Ok(Ok(component))) => Ok(component),
+            Ok(Ok(Err(error))) => Err(refuse(format!("{error:#}"))),
+            Ok(Err(_)) => Err(refuse("the compiler panicked on this component".into())),
+            Err(_) => Err(refuse(format!("compiling takes longer than {:?}", self.limits.compile_deadline))),
+        }
+    }
+}
+
+/// Deterministic, interruptible, and without the features that policies do not need. Multi-memory stays on: adapters
+/// inside a component need it, and the compiler panics without.
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .cranelift_nan_canonicalization(true)
+        .max_wasm_stack(256 << 10)
+        .wasm_memory64(false)
+        .wasm_relaxed_simd(false)
+        .wasm_wide_arithmetic(false)
+        .wasm_multi_memory(true)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(8));
+    config
+}
+
+/// Advances the epoch every `tick` while the engine lives. A thread and not a task: what it polices must not starve it.
+fn start_ticker(engine: EngineWeak, tick: Duration) -> Result<(), PluginError> {
+    let work = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(tick);
+        }
+    };
+    let builder = std::thread::Builder::new().name("bps-policy-tick".into()).stack_size(64 << 10);
+    builder.spawn(work).map(drop).map_err(|error| PluginError::Engine(format!("no thread for the ticker: {error}")))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

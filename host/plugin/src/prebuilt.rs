@@ -1,0 +1,45 @@
+//! The components that come with bps, compiled in. `plugins/<name>/` holds the source of each, `bash plugins/build`
+//! rebuilds it, and `<name>.toml` records what it was made of.
+
+/// A component that comes with bps.
+#[derive(Clone, Copy, Debug)]
+pub struct Prebuilt {
+    /// Its name, as in its manifest.
+    pub name: &'static str,
+    /// One sentence, without loading it.
+    pub summary: &'static str,
+    /// The component.
+    pub wasm: &'static [u8],
+    /// Its record: hashes of source and component, toolchain, flags (TOML).
+    pub record: &'static str,
+}
+
+macro_rules! prebuilt {
+    ($name:literal, $summary:literal) => {
+        Prebuilt {
+            name: $name,
+            summary: $summary,
+            wasm: include_bytes!(concat!("../../../plugins/", $name, "/", $name, ".wasm")),
+            record: include_str!(concat!("../../../plugins/", $name, "/", $name, ".toml")),
+        }
+    };
+}
+
+static POLICIES: [Prebuilt; 3] = [
+    prebuilt!("local-only", "One request at a time, on this machine's least busy device."),
+    prebuilt!("batching", "Batch size and wait chosen from measured costs, arrivals and deadlines."),
+    prebuilt!("round-robin", "This machine's devices take turns, with batches of up to a set size."),
+];
+
+/// Misbehaves on request; shows and tests what the host does about it. Not among [`all`].
+pub static CHAOS: Prebuilt = prebuilt!("chaos", "Misbehaves in one way at a time; for tests only.");
+
+/// The policies that come with bps.
+pub fn all() -> &'static [Prebuilt] {
+    &POLICIES
+}
+
+/// The one with this name, [`CHAOS`] included.
+pub fn find(name: &str) -> Option<&'static Prebuilt> {
+    POLICIES.iter().chain([&CHAOS]).find(|known| known.name == name)
+}

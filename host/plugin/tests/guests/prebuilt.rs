@@ -1,0 +1,61 @@
+//! The components that come with bps.
+
+use super::{CORPUS, ENGINE, told};
+use bps_plugin::{Corpus, StateCarried, prebuilt};
+use bps_sched::Policy;
+
+#[test]
+fn each_is_what_its_record_says() {
+    for known in prebuilt::all().iter().chain([&prebuilt::CHAOS]) {
+        let loaded = ENGINE.load(known.wasm).unwrap_or_else(|error| panic!("{}: {error}", known.name));
+        assert!(known.record.contains(&format!("component_sha256 = \"{}\"", loaded.digest())), "{}", known.name);
+        assert!(known.record.contains(&format!("name = \"{}\"", loaded.manifest().name)));
+        assert_eq!(loaded.size_bytes(), known.wasm.len());
+        let ours = |name: &String| name.starts_with("bps:policy/");
+        assert!(loaded.imports().iter().all(ours), "{:?}", loaded.imports());
+        assert!(loaded.exports().iter().any(|name| name == "bps:policy/policy@0.1.0"));
+        assert!(prebuilt::find(known.name).is_some());
+    }
+    for known in prebuilt::all() {
+        assert_eq!(ENGINE.load(known.wasm).expect("loads").manifest().summary, known.summary);
+    }
+}
+
+#[test]
+fn each_passes_its_rehearsal() {
+    let corpus = Corpus::synthetic(2, 1_000);
+    for known in prebuilt::all() {
+        let loaded = ENGINE.load(known.wasm).expect("loads");
+        let report = loaded.rehearse("", 3, &corpus).unwrap_or_else(|error| panic!("{}: {error}", known.name));
+        assert_eq!(report.invalid_rows, 0, "{}: {:?}", known.name, report.first_invalid);
+        assert!(report.rows > 500, "{}: {} rows", known.name, report.rows);
+        let expected = if known.name == "batching" { StateCarried::Carried } else { StateCarried::None };
+        assert_eq!(report.state, expected, "{}", known.name);
+    }
+    let aimd = ENGINE.load(prebuilt::find("batching").expect("there").wasm).expect("loads");
+    let report = aimd.rehearse(r#"{"mode":"aimd"}"#, 3, &corpus).expect("aimd too");
+    assert_eq!(report.invalid_rows, 0, "{:?}", report.first_invalid);
+}
+
+#[test]
+fn metrics_are_kept() {
+    let loaded = ENGINE.load(prebuilt::find("batching").expect("there").wasm).expect("loads");
+    let mut policy = told(&loaded, "");
+    assert!(policy.metrics().is_empty());
+    policy.decide(&CORPUS.snapshots[1]).expect("decided");
+    let outcome = bps_types::policy::Outcome {
+        tag: 0,
+        generation: 1,
+        model: 1,
+        rows: 7,
+        wait: bps_types::Nanos(1),
+        total: bps_types::Nanos(2),
+        bytes: 0,
+        stage_nanos: vec![5],
+        stage_devices: vec![1],
+        missed: 0,
+        failed: 0,
+    };
+    policy.observe(&[outcome], 0).expect("told");
+    assert_eq!(policy.metrics(), [(0, 7.0)]);
+}

@@ -1,0 +1,103 @@
+//! The cost tables that the host pushes, and the times between their entries.
+
+use crate::{Nanos, Table, TableKind};
+use std::collections::BTreeMap;
+
+/// Batch sizes that tables are made for: the outer extent of a `stage-nanos` table.
+pub const TABLE_BATCHES: [u32; 6] = [1, 2, 4, 8, 16, 32];
+
+/// All tables, by what they are about.
+#[derive(Clone, Debug, Default)]
+pub struct Costs {
+    tables: BTreeMap<(u32, u32, u8, u8), Table>,
+}
+
+impl Costs {
+    /// Keeps a table; it replaces the one about the same thing. One whose shape does not fit its values is ignored.
+    pub fn insert(&mut self, table: Table) {
+        let count: u64 = table.shape.iter().map(|extent| u64::from(*extent)).product();
+        if count == table.values.len() as u64 {
+            self.tables.insert((table.model, table.device, table.codec, table.kind as u8), table);
+        }
+    }
+
+    /// Forgets what `keep(model, device)` does not want.
+    pub fn retain(&mut self, keep: impl Fn(u32, u32) -> bool) {
+        self.tables.retain(|(model, device, ..), _| keep(*model, *device));
+    }
+
+    /// A table as it came.
+    pub fn table(&self, model: u32, device: u32, codec: u8, kind: TableKind) -> Option<&Table> {
+        self.tables.get(&(model, device, codec, kind as u8))
+    }
+
+    /// Predicted time of one execution of `rows` rows from `from_cut` to `until_cut` on `device`; none without a table
+    /// or outside it. Linear between the batch sizes of the table, and beyond the last along its last slope.
+    pub fn stage_nanos(&self, model: u32, device: u32, rows: u32, from_cut: u32, until_cut: u32) -> Option<Nanos> {
+        let table = self.table(model, device, 0, TableKind::StageNanos)?;
+        let [batches, cuts] = table.shape[..] else { return None };
+        if batches == 0 || until_cut >= cuts || from_cut > until_cut {
+            return None;
+        }
+        // A table's first column is what entering costs; it is part of a stage that begins there.
+        let at = |batch: usize| {
+            let row = &table.values[batch * cuts as usize..];
+            f64::from(row[until_cut as usize]) - if from_cut == 0 { 0.0 } else { f64::from(row[from_cut as usize]) }
+        };
+        let nanos = interpolate(&TABLE_BATCHES[..(batches as usize).min(TABLE_BATCHES.len())], at, rows);
+        Some(nanos.max(0.0) as Nanos)
+    }
+
+    /// Bytes of one row of the activations that cross `cut`.
+    pub fn cut_bytes(&self, model: u32, cut: u32) -> Option<u64> {
+        let table = self.table(model, 0, 0, TableKind::CutBytes)?;
+        table.values.get(cut as usize).map(|bytes| *bytes as u64)
+    }
+}
+
+/// The value at `rows` of a function known at `batches`.
+fn interpolate(batches: &[u32], at: impl Fn(usize) -> f64, rows: u32) -> f64 {
+    let last = batches.len() - 1;
+    if last == 0 {
+        return at(0) * f64::from(rows);
+    }
+    let above = batches.iter().position(|batch| *batch >= rows).unwrap_or(last).max(1);
+    let (low, high) = (f64::from(batches[above - 1]), f64::from(batches[above]));
+    let slope = (at(above) - at(above - 1)) / (high - low);
+    at(above - 1) + slope * (f64::from(rows) - low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::stage_table;
+
+    #[test]
+    fn times_between_and_beyond_the_entries() {
+        let mut costs = Costs::default();
+        costs.insert(stage_table(3, 9, &[10.0, 20.0, 40.0, 60.0, 100.0, 180.0]));
+        // (rows, nanoseconds): entries, between two, beyond the last
+        for (rows, nanos) in [(1, 10), (2, 20), (3, 30), (12, 80), (32, 180), (64, 340)] {
+            assert_eq!(costs.stage_nanos(3, 9, rows, 0, 1), Some(nanos), "{rows} rows");
+        }
+    }
+
+    #[test]
+    fn a_stage_is_the_difference_of_its_cuts() {
+        let mut costs = Costs::default();
+        let values = vec![1.0, 5.0, 11.0];
+        let table = Table { shape: vec![1, 3], values, ..stage_table(1, 1, &[0.0]) };
+        costs.insert(table);
+        assert_eq!(costs.stage_nanos(1, 1, 1, 0, 2), Some(11));
+        assert_eq!(costs.stage_nanos(1, 1, 1, 1, 2), Some(6));
+        assert_eq!(costs.stage_nanos(1, 1, 1, 2, 3), None, "outside the table");
+        assert_eq!(costs.stage_nanos(1, 2, 1, 0, 2), None, "another device");
+    }
+
+    #[test]
+    fn a_table_that_contradicts_itself_is_ignored() {
+        let mut costs = Costs::default();
+        costs.insert(Table { shape: vec![u32::MAX, u32::MAX], ..stage_table(1, 1, &[1.0]) });
+        assert_eq!(costs.stage_nanos(1, 1, 1, 0, 1), None);
+    }
+}
