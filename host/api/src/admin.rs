@@ -17,7 +17,6 @@ use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::routing::{get, post};
 use bps_node::Host;
 use std::time::Duration;
-use tower_http::limit::RequestBodyLimitLayer;
 
 /// Most bytes of a policy component. Real ones have less than one.
 const UPLOAD_BYTES_MAX: usize = 16 << 20;
@@ -55,6 +54,6 @@ fn routes(host: Host) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable()) // `BodyLimits` counts
-        .layer(RequestBodyLimitLayer::new(UPLOAD_BYTES_MAX))
+        .layer(from_fn_with_state(bodies.clone(), BodyLimits::check_declared))
         .with_state(AdminApi { host, bodies })
 }

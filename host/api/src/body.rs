@@ -2,7 +2,10 @@
 
 use crate::problem::Problem;
 use axum::body::Body;
-use axum::http::StatusCode;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError};
 use std::error::Error;
@@ -22,6 +25,10 @@ pub(crate) struct BodyLimits {
     total: Duration,
     room: Arc<Semaphore>,
 }
+
+/// Takes in, for this long, what a client sends of a body that is refused: one that still sends when its connection is
+/// closed often never sees why.
+const REFUSED_BODY_TIME: Duration = Duration::from_secs(5);
 
 /// A body, and the room it takes for as long as this lives.
 #[derive(Debug)]
@@ -59,6 +66,22 @@ impl BodyLimits {
             bytes.extend_from_slice(&data);
         }
         Ok(Received { bytes: bytes.freeze(), room })
+    }
+
+    /// Refuses a body whose declared length is too much. What is not far too much is received first, for the sake of
+    /// clients that read no answer while they send; those that asked before sending are answered at once.
+    pub(crate) async fn check_declared(State(limits): State<Self>, request: Request, next: Next) -> Response {
+        let number = |v: &HeaderValue| v.to_str().ok()?.parse::<usize>().ok();
+        let declared = request.headers().get(header::CONTENT_LENGTH).and_then(number).unwrap_or(0);
+        if declared <= limits.body_bytes_max {
+            return next.run(request).await;
+        }
+        if declared / 4 <= limits.body_bytes_max && !request.headers().contains_key(header::EXPECT) {
+            let mut body = request.into_body();
+            let all = async { while let Some(Ok(_)) = body.frame().await {} };
+            let _ = tokio::time::timeout(REFUSED_BODY_TIME, all).await; // refused either way
+        }
+        limits.too_large().into_response()
     }
 
     fn take_room(&self, room: &mut Option<OwnedSemaphorePermit>, pieces: usize) -> Result<(), Problem> {

@@ -78,7 +78,8 @@ pub fn client_router(host: Host, config: ApiConfig) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable()) // `BodyLimits` counts what is left after decompression
         .layer(RequestDecompressionLayer::new())
-        .layer(RequestBodyLimitLayer::new(body_bytes_max))
+        .layer(RequestBodyLimitLayer::new(body_bytes_max)) // compressed bytes of undeclared length
+        .layer(from_fn_with_state(api.bodies.clone(), BodyLimits::check_declared))
         .layer(from_fn_with_state(api.clone(), check_token))
         .layer(map_response(errors_as_json))
         .with_state(api)

@@ -36,7 +36,7 @@ impl Server {
             match words.as_slice() {
                 ["clients", address, ..] => url = Some((*address).to_owned()),
                 ["admin", address, ..] => admin = Some((*address).to_owned()),
-                ["bps", "policy", "list"] => break,
+                ["bps", "policy", "list", ..] => break,
                 _ => {}
             }
         }
@@ -87,6 +87,10 @@ fn command(folder: &Path) -> Command {
     command
 }
 
+fn make_digits(folder: &Path, file: &str) {
+    assert!(command(folder).args(["model", "make", "digits", "-o", file]).output().unwrap().status.success());
+}
+
 /// Writes an `.npy` file as `numpy.save` would.
 fn save_npy(path: &Path, tensor: &HostTensor) {
     assert_eq!(tensor.data_type(), DataType::Fp32);
@@ -103,7 +107,7 @@ fn save_npy(path: &Path, tensor: &HostTensor) {
 #[test]
 fn serve_infer_swap_roll_back_and_stop() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(command(dir.path()).args(["model", "make", "digits", "-o", "digits.onnx"]).status().unwrap().success());
+    make_digits(dir.path(), "digits.onnx");
     let record =
         ["--model", "digits.onnx", "--admin", "127.0.0.1:0", "--policy", "local-only", "--record", "calls.bpsrec"];
     let server = Server::start(dir.path(), &record);
@@ -144,7 +148,7 @@ fn serve_infer_swap_roll_back_and_stop() {
 #[test]
 fn the_admin_port_wants_its_token_and_may_be_a_socket() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(command(dir.path()).args(["model", "make", "digits", "-o", "d.onnx"]).status().unwrap().success());
+    make_digits(dir.path(), "d.onnx");
     let server = Server::start(dir.path(), &["--model", "d.onnx", "--admin", "127.0.0.1:0"]);
     fs::write(dir.path().join("wrong"), "0123456789abcdef0123456789abcdef").unwrap();
     assert!(Command::new("chmod").args(["600"]).arg(dir.path().join("wrong")).status().unwrap().success());
@@ -153,6 +157,6 @@ fn the_admin_port_wants_its_token_and_may_be_a_socket() {
     assert_eq!(server.stop().0, Some(0));
 
     let server = Server::start(dir.path(), &["--model", "d.onnx", "--admin", "unix:admin.sock"]);
-    assert_eq!(server.json(&["policy", "status", "--admin", "unix:admin.sock"]).is_object(), true);
+    assert!(server.json(&["policy", "status", "--admin", "unix:admin.sock"]).is_object());
     assert_eq!(server.stop().0, Some(0));
 }

@@ -5,6 +5,8 @@ use crate::host::{Tensor, upload};
 use crate::model::{Model, PixelInput};
 use crate::{JobError, kernel};
 use bps_types::{DataType, HostTensor};
+use bytes::BytesMut;
+use std::ops::Range;
 
 /// One input of the model for the whole batch, still in host memory.
 pub(crate) struct Staged {
@@ -107,6 +109,48 @@ fn network_shape(tensor: &HostTensor, pixels: Option<&PixelInput>) -> Result<Vec
 }
 
 impl Staged {
+    /// Values for the network as they are; as many as `shape` says.
+    pub(crate) fn floats(shape: Vec<usize>, values: Vec<f32>) -> Self {
+        Self { shape, data: StagedData::Floats(values) }
+    }
+
+    /// Extent of the batch dimension.
+    pub(crate) fn row_count(&self) -> usize {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
+    /// Deals the rows of all inputs out to `lane_count` lanes as evenly as they go.
+    pub(crate) fn split(staged: Vec<Self>, lane_count: usize) -> Vec<Vec<Self>> {
+        if lane_count <= 1 {
+            return vec![staged];
+        }
+        let mut lanes: Vec<Vec<Self>> = (0..lane_count).map(|_| Vec::with_capacity(staged.len())).collect();
+        for input in staged {
+            let rows = input.row_count();
+            let mut first = 0;
+            for (index, lane) in lanes.iter_mut().enumerate() {
+                let last = rows * (index + 1) / lane_count;
+                lane.push(input.rows(first..last));
+                first = last;
+            }
+        }
+        lanes
+    }
+
+    fn rows(&self, range: Range<usize>) -> Self {
+        let mut shape = self.shape.clone();
+        shape[0] = range.len();
+        let cut = |length: usize| {
+            let row = length / self.row_count().max(1);
+            range.start * row..range.end * row
+        };
+        let data = match &self.data {
+            StagedData::Floats(values) => StagedData::Floats(values[cut(values.len())].to_vec()),
+            StagedData::Pixels(bytes) => StagedData::Pixels(bytes[cut(bytes.len())].to_vec()),
+        };
+        Self { shape, data }
+    }
+
     /// Moves the input to the device; image bytes are normalised there.
     pub(crate) fn upload(self, model: &Model, device: &OpenDevice) -> Result<Tensor, JobError> {
         match (self.data, model.pixels()) {
@@ -115,4 +159,18 @@ impl Staged {
             (StagedData::Floats(values), _) => Ok(upload(values, &self.shape, device.burn())),
         }
     }
+}
+
+/// Puts the lanes' results together again, row after row.
+pub(crate) fn join_rows(lanes: Vec<Vec<HostTensor>>) -> Result<Vec<HostTensor>, JobError> {
+    let count = lanes.first().map_or(0, Vec::len);
+    let join = |index: usize| {
+        let parts: Vec<&HostTensor> = lanes.iter().map(|lane| &lane[index]).collect();
+        let mut shape = parts[0].shape().to_vec();
+        shape[0] = parts.iter().map(|p| p.rows()).sum();
+        let mut data = BytesMut::with_capacity(parts.iter().map(|p| p.data().len()).sum());
+        parts.iter().for_each(|p| data.extend_from_slice(p.data()));
+        HostTensor::new(parts[0].data_type(), shape, data.freeze()).map_err(|e| JobError::failed(e.to_string()))
+    };
+    (0..count).map(join).collect()
 }

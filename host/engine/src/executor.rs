@@ -3,17 +3,19 @@
 //! The queue into it has no bound of its own: the scheduler above hands a device at most a few jobs, and a job that
 //! waits there is already in memory.
 
-use crate::batch::{Staged, assemble};
+use crate::batch::{Staged, assemble, join_rows};
 use crate::device::OpenDevice;
-use crate::host::{Tensor, read_back, upload};
+use crate::host::{Tensor, read_back};
 use crate::program::{Program, Values, constant};
 use crate::{Job, JobError, JobInput, JobOutput, Model};
 use bps_graph::{Shapes, ValueId};
 use bps_types::HostTensor;
 use crossbeam_channel::Receiver;
+use rayon::prelude::*;
 use std::any::Any;
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -88,17 +90,12 @@ impl Worker {
         model: &Model,
         work: impl FnOnce(&mut Self, &At) -> Result<T, JobError>,
     ) -> Result<T, JobError> {
-        let at = Cell::new(None);
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(self, &at)));
-        let layer = at.get().and_then(|i| model.graph().layers.get(i)).map(|l| l.name.as_str());
-        match outcome {
-            Ok(Err(JobError::Failed { layer: None, message })) => Err(JobError::classify(layer, message)),
-            Ok(result) => result,
-            Err(panic) => Err(JobError::classify(layer, text_of(&*panic))),
-        }
+        guard(model, |at| work(self, at))
     }
 
-    fn execute(
+    /// Executes the layers between two cuts. On the processor a batch is cut into lanes, one a thread: rows do not meet,
+    /// and a thread that stays with its rows waits for nobody between layers.
+    pub(crate) fn execute(
         &mut self,
         model: &Model,
         from_cut: usize,
@@ -106,24 +103,49 @@ impl Worker {
         input: JobInput,
         at: &At,
     ) -> Result<Vec<HostTensor>, JobError> {
-        let cut_count = model.graph().cuts.len();
+        let graph = model.graph().clone();
+        let cut_count = graph.cuts.len();
         if from_cut > until_cut || until_cut >= cut_count {
             return Err(JobError::failed(format!("cuts {from_cut}..{until_cut} of {cut_count}")));
         }
         let program = self.program(model)?;
-        let (mut values, shapes) = match input {
+        let (enter, staged) = match input {
             JobInput::Requests(requests) if from_cut == 0 => {
-                let staged = assemble(model, &requests, &self.device)?;
-                self.enter(model, &program, staged)?
+                (&graph.input_values, assemble(model, &requests, &self.device)?)
             }
             JobInput::Requests(_) => return Err(JobError::failed("requests enter at the first cut only")),
-            JobInput::Activation(tensors) => self.resume(model, &program, from_cut, &tensors)?,
+            JobInput::Activation(tensors) => (&graph.cuts[from_cut].values, self.resume(model, from_cut, &tensors)?),
         };
-        let graph = &program.graph;
+        let leave = if until_cut + 1 == cut_count { &graph.output_values } else { &graph.cuts[until_cut].values };
         let layers = graph.cuts[from_cut].layer..graph.cuts[until_cut].layer;
-        program.run(&mut values, layers, &shapes, at, &mut |_| Ok(()))?;
-        let results = if until_cut + 1 == cut_count { &graph.output_values } else { &graph.cuts[until_cut].values };
-        results.iter().map(|id| self.result(&program, &mut values, *id, &shapes)).collect()
+        let passage = Passage { model, program: &program, device: &self.device.clone(), enter, leave, layers };
+        let row_count = staged.first().map_or(1, Staged::row_count);
+        let mut lanes = Vec::new();
+        for staged in Staged::split(staged, self.lane_count(model, row_count)) {
+            let rows = staged.first().map_or(row_count, Staged::row_count);
+            let inputs = match from_cut {
+                0 => staged.iter().map(|s| s.shape.clone()).collect(),
+                _ => batch_shapes(model, rows)?,
+            };
+            lanes.push(Lane { staged, shapes: self.shapes(model, inputs)? });
+        }
+        if lanes.len() == 1 {
+            return lanes
+                .into_iter()
+                .map(|lane| passage.run(lane, at))
+                .collect::<Result<Vec<_>, _>>()
+                .map(|mut r| r.remove(0));
+        }
+        let parts = lanes.into_par_iter().map(|lane| guard(model, |at| passage.run(lane, at)));
+        join_rows(parts.collect::<Result<_, _>>()?)
+    }
+
+    /// Threads that share a batch; one where there is nothing to share.
+    pub(crate) fn lane_count(&self, model: &Model, row_count: usize) -> usize {
+        if !self.device.is_cpu() || !model.graph().batchable {
+            return 1;
+        }
+        self.device.description.threads.clamp(1, row_count.max(1))
     }
 
     /// Uploads a whole batch and says which shapes follow.
@@ -141,15 +163,9 @@ impl Worker {
         Ok((values, shapes))
     }
 
-    /// Uploads what crossed a cut.
-    fn resume(
-        &mut self,
-        model: &Model,
-        program: &Program,
-        cut: usize,
-        tensors: &[HostTensor],
-    ) -> Result<(Values, Arc<Shapes>), JobError> {
-        let graph = &program.graph;
+    /// Checks what crossed a cut.
+    fn resume(&mut self, model: &Model, cut: usize, tensors: &[HostTensor]) -> Result<Vec<Staged>, JobError> {
+        let graph = model.graph();
         let ids = &graph.cuts[cut].values;
         if ids.len() != tensors.len() {
             let (got, wanted) = (tensors.len(), ids.len());
@@ -157,7 +173,7 @@ impl Worker {
         }
         let rows = tensors.first().map_or(1, HostTensor::rows);
         let shapes = self.shapes(model, batch_shapes(model, rows)?)?;
-        let mut values = program.values();
+        let mut staged = Vec::with_capacity(tensors.len());
         for (id, tensor) in ids.iter().zip(tensors) {
             let (name, wanted) = (&graph.values[id.index()].name, shapes.of(*id));
             if tensor.shape() != wanted {
@@ -165,26 +181,9 @@ impl Worker {
                 return Err(JobError::failed(format!("value `{name}` of cut {cut} has {got:?}, expected {wanted:?}")));
             }
             let floats = tensor.to_f32().map_err(|e| JobError::failed(format!("value `{name}` of cut {cut}: {e}")))?;
-            values.set(*id, upload(floats, wanted, self.device.burn()));
+            staged.push(Staged::floats(wanted.to_vec(), floats));
         }
-        Ok((values, shapes))
-    }
-
-    /// Reads a result back. A model may hand an input or a constant through.
-    fn result(
-        &self,
-        program: &Program,
-        values: &mut Values,
-        id: ValueId,
-        shapes: &Shapes,
-    ) -> Result<HostTensor, JobError> {
-        if let Some(host) = constant(&program.graph, id) {
-            return Ok(host.clone());
-        }
-        let tensor: Tensor = values.get(id).ok_or_else(|| {
-            JobError::failed(format!("value `{}` was not computed", program.graph.values[id.index()].name))
-        })?;
-        read_back(tensor, shapes.of(id), &self.device)
+        Ok(staged)
     }
 
     /// The model's weights on this device; uploaded at the first use.
@@ -218,6 +217,56 @@ impl Worker {
             loaded.shapes.insert(inputs, shapes.clone());
         }
         Ok(shapes)
+    }
+}
+
+/// What every lane of a job does.
+struct Passage<'a> {
+    model: &'a Model,
+    program: &'a Program,
+    device: &'a OpenDevice,
+    enter: &'a [ValueId],
+    leave: &'a [ValueId],
+    layers: Range<usize>,
+}
+
+/// Some rows of a job.
+struct Lane {
+    staged: Vec<Staged>,
+    shapes: Arc<Shapes>,
+}
+
+impl Passage<'_> {
+    fn run(&self, lane: Lane, at: &At) -> Result<Vec<HostTensor>, JobError> {
+        let mut values = self.program.values();
+        for (id, staged) in self.enter.iter().zip(lane.staged) {
+            values.set(*id, staged.upload(self.model, self.device)?);
+        }
+        self.program.run(&mut values, self.layers.clone(), &lane.shapes, at, &mut |_| Ok(()))?;
+        self.leave.iter().map(|id| self.result(&values, *id, &lane.shapes)).collect()
+    }
+
+    /// Reads a result back. A model may hand an input or a constant through.
+    fn result(&self, values: &Values, id: ValueId, shapes: &Shapes) -> Result<HostTensor, JobError> {
+        if let Some(host) = constant(&self.program.graph, id) {
+            return Ok(host.clone());
+        }
+        let tensor: Tensor = values.get(id).ok_or_else(|| {
+            JobError::failed(format!("value `{}` was not computed", self.program.graph.values[id.index()].name))
+        })?;
+        read_back(tensor, shapes.of(id), self.device)
+    }
+}
+
+/// Runs `work`; a panic in it becomes an error that names the layer.
+fn guard<T>(model: &Model, work: impl FnOnce(&At) -> Result<T, JobError>) -> Result<T, JobError> {
+    let at = Cell::new(None);
+    let outcome = catch_unwind(AssertUnwindSafe(|| work(&at)));
+    let layer = at.get().and_then(|i| model.graph().layers.get(i)).map(|l| l.name.as_str());
+    match outcome {
+        Ok(Err(JobError::Failed { layer: None, message })) => Err(JobError::classify(layer, message)),
+        Ok(result) => result,
+        Err(panic) => Err(JobError::classify(layer, text_of(&*panic))),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::batch::assemble;
 use crate::executor::{Worker, batch_shapes};
 use crate::host::read_back;
-use crate::{JobError, Model};
+use crate::{JobError, JobInput, Model};
 use bps_types::HostTensor;
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -15,6 +15,9 @@ const REPETITIONS_MAX: usize = 15;
 const BUDGET: Duration = Duration::from_millis(1_500);
 
 /// Costs of a model on a device, slowdown included. Holds for one fingerprint and one model digest.
+///
+/// Layers are timed one by one, with the whole batch. Where a batch is shared by threads, which run through all layers
+/// without waiting for each other, the figures are scaled so that their sum is what a whole execution takes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     /// Name of the device.
@@ -52,7 +55,7 @@ pub(crate) fn profile(
     for (index, &batch) in batches.iter().enumerate() {
         let request = sample_request(model, batch as usize)?;
         let mut layers: Vec<Vec<u64>> = vec![vec![]; graph.layers.len()];
-        let mut overheads = vec![];
+        let (mut overheads, mut wholes) = (vec![], vec![]);
         let mut started = Instant::now();
         // The first repetition compiles kernels and fills caches, and does not count.
         for repetition in 0..=REPETITIONS_MAX {
@@ -66,12 +69,19 @@ pub(crate) fn profile(
             }
             layers.iter_mut().zip(sample.layers).for_each(|(all, one)| all.push(one));
             overheads.push(sample.overhead);
+            wholes.push(sample.whole);
             progress(index * REPETITIONS_MAX + repetition, total);
         }
         progress((index + 1) * REPETITIONS_MAX, total);
-        let slowed = |nanos: u64| (nanos as f64 * f64::from(worker.device.description.slowdown)) as u64;
-        measured.layer_nanos.push(layers.into_iter().map(|l| slowed(median(l))).collect());
-        measured.overhead_nanos.push(slowed(median(overheads)));
+        let layers: Vec<u64> = layers.into_iter().map(median).collect();
+        let overhead = median(overheads);
+        let sum = (layers.iter().sum::<u64>() + overhead).max(1);
+        let shared = worker.lane_count(model, batch as usize) > 1;
+        let scale = if shared { median(wholes) as f64 / sum as f64 } else { 1.0 };
+        let scale = scale * f64::from(worker.device.description.slowdown);
+        let scaled = |nanos: u64| (nanos as f64 * scale) as u64;
+        measured.layer_nanos.push(layers.into_iter().map(scaled).collect());
+        measured.overhead_nanos.push(scaled(overhead));
     }
     Ok(measured)
 }
@@ -80,6 +90,8 @@ pub(crate) fn profile(
 struct Sample {
     layers: Vec<u64>,
     overhead: u64,
+    /// The same batch as a job would run it.
+    whole: u64,
 }
 
 fn once(
@@ -115,7 +127,10 @@ fn once(
             read_back(tensor, shapes.of(*id), &device)?;
         }
     }
-    Ok(Sample { layers, overhead: nanos(upload + started.elapsed()) })
+    let overhead = nanos(upload + started.elapsed());
+    let started = Instant::now();
+    worker.execute(model, 0, model.graph().cuts.len() - 1, JobInput::Requests(vec![request.to_vec()]), at)?;
+    Ok(Sample { layers, overhead, whole: nanos(started.elapsed()) })
 }
 
 /// A request of small numbers that vary: zeros would be faster than life on some processors.

@@ -44,17 +44,39 @@ pub struct TrainedDigits {
     pub held_out_count: usize,
 }
 
-/// Trains bps' network for handwritten digits. The same seed, epochs and machine give the same model.
+/// Trains bps' network for handwritten digits. The same seed and epochs give the same model on the
+/// same kind of processor.
 pub fn train_digits(seed: u64, epochs: u32, progress: &mut dyn FnMut(Progress)) -> Result<TrainedDigits, EngineError> {
     let start = topology::make(topology::Topology::DigitsNet, seed);
     let graph = Arc::new(Graph::parse(&start, &Limits::default())?);
     let fail = |source: JobError| EngineError::Execution { device: "cpu".into(), source };
-    let weights = fit(&graph, &digits::train(), seed, epochs, progress).map_err(fail)?;
+    let weights = alone(|report| fit(&graph, &digits::train(), seed, epochs, report), progress).map_err(fail)?;
     let onnx = build::with_weights(&start, &weights)?;
     let trained = Arc::new(Graph::parse(&onnx, &Limits::default())?);
     let held_out = digits::held_out();
     let accuracy = accuracy(&trained, &held_out).map_err(fail)?;
     Ok(TrainedDigits { onnx, accuracy, held_out_count: held_out.len() })
+}
+
+/// Runs `work` on a thread of its own in a pool of one. The layers are too small to gain from more, sums come out the
+/// same on every number of cores, and a busy machine does not make threads wait for each other.
+fn alone<T: Send>(
+    work: impl FnOnce(&mut dyn FnMut(Progress)) -> Result<T, JobError> + Send,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<T, JobError> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|e| JobError::failed(e.to_string()))?;
+    let (reports, reported) = crossbeam_channel::unbounded();
+    std::thread::scope(|scope| {
+        let working = scope.spawn(move || {
+            pool.install(|| {
+                work(&mut |report| {
+                    let _no_listener = reports.send(report);
+                })
+            })
+        });
+        reported.iter().for_each(progress);
+        working.join().unwrap_or_else(|_| Err(JobError::failed("training panicked")))
+    })
 }
 
 /// A weight that learns. Optimiser and gradients see it flat, the network in its shape.

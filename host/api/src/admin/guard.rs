@@ -33,7 +33,7 @@ fn foreign(uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
         Some(authority) => Some(authority.clone()), // HTTP/2, and HTTP/1 in absolute form
         None => one(headers, &header::HOST).and_then(|v| v.parse::<Authority>().ok()),
     };
-    let Some(host) = host.filter(|h| is_loopback(h)) else {
+    let Some(host) = host.filter(is_loopback) else {
         return Some("Host must be localhost, 127.0.0.1 or [::1]");
     };
     if !headers.contains_key(header::ORIGIN) {

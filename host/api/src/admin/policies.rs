@@ -101,7 +101,10 @@ mod tests {
         };
         assert_eq!(request, expected);
         assert_eq!(swap_request(br#"{"policy":"p","config":"{\"a\":1}"}"#).unwrap().config, r#"{"a":1}"#);
-        assert_eq!(swap_request(br#"{"policy":"p"}"#).unwrap(), SwapRequest { policy: "p".into(), ..Default::default() });
+        assert_eq!(
+            swap_request(br#"{"policy":"p"}"#).unwrap(),
+            SwapRequest { policy: "p".into(), ..Default::default() }
+        );
         for wrong in [&b""[..], b"{}", b"7", br#"{"policy":"p","sed":1}"#, br#"{"policy":"p","seed":-1}"#] {
             assert!(swap_request(wrong).is_err(), "{wrong:?}");
         }

@@ -26,10 +26,9 @@ pub(super) async fn infer(
         Some(value) => Some(binary::head_bytes(value.as_bytes()).map_err(|e| Problem::bad_request(e.to_string()))?),
         None => None,
     };
-    // A model that is not there need not be sent its tensors.
-    api.host.model(&path.model, path.version.as_deref())?;
-
+    // The body first: a client that still sends when it is answered may never see the answer.
     let received = api.bodies.read(body).await?;
+    api.host.model(&path.model, path.version.as_deref())?;
     let _room = received.room; // until the answer is written
     let request = parse(received.bytes, head_bytes).await?;
 
@@ -45,10 +44,7 @@ async fn parse(body: Bytes, head_bytes: Option<usize>) -> Result<InferRequest, P
     Ok(off_thread_if(long, move || request::parse(&body, head_bytes)).await??)
 }
 
-async fn off_thread_if<T: Send + 'static>(
-    long: bool,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Problem> {
+async fn off_thread_if<T: Send + 'static>(long: bool, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
     if !long {
         return Ok(work());
     }

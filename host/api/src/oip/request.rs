@@ -116,8 +116,8 @@ fn scheduling(parameters: &RequestParameters) -> Result<(Option<u8>, Option<Dura
     };
     let timeout = parameters.timeout.filter(|&t| t > 0).map(Duration::from_micros);
     let bit = |set: Option<bool>, bit: u8| if set == Some(true) { bit } else { 0 };
-    let constraints = bit(parameters.local_only, constraint::LOCAL_ONLY)
-        | bit(parameters.lossless_only, constraint::LOSSLESS_ONLY);
+    let constraints =
+        bit(parameters.local_only, constraint::LOCAL_ONLY) | bit(parameters.lossless_only, constraint::LOSSLESS_ONLY);
     Ok((priority, timeout, constraints))
 }
 
@@ -125,8 +125,7 @@ fn tensor(input: &Input<'_>, sections: &mut Sections) -> Result<HostTensor, Inpu
     if input.parameters.shared_memory_region.is_some() {
         return Err(InputError::SharedMemory);
     }
-    let data_type =
-        DataType::from_name(&input.datatype).ok_or_else(|| InputError::DataType(input.datatype.clone()))?;
+    let data_type = DataType::from_name(&input.datatype).ok_or_else(|| InputError::DataType(input.datatype.clone()))?;
     // An extent that does not fit is as good as the greatest: the product is refused.
     let shape: Vec<usize> = input.shape.0.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect();
     let count = element_count(&shape).ok_or_else(|| TensorError::TooLarge(shape.clone()))?;
@@ -161,7 +160,8 @@ fn wanted_outputs(outputs: Vec<Output>, binary_default: bool) -> Result<Vec<Want
             return Err(RequestError::Output { name, problem });
         }
         let binary = parameters.binary_data.unwrap_or(binary_default);
-        let class_count = parameters.classification.filter(|&n| n > 0).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        let class_count =
+            parameters.classification.filter(|&n| n > 0).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         wanted.push(WantedOutput { name, binary, class_count });
     }
     Ok(wanted)

@@ -19,7 +19,8 @@ use tokio::task::JoinHandle;
 pub(crate) const TOKEN: &str = "0123456789abcdef";
 
 /// How the digits network takes images; its input is `pixels`, 0 to 1, its output `logits`.
-const MANIFEST: &str = "batch_max = 8\n[preprocess]\nwidth = 8\nheight = 8\nchannels = 1\nmean = [0.0]\nscale = [0.00392156862]\n";
+const MANIFEST: &str =
+    "batch_max = 8\n[preprocess]\nwidth = 8\nheight = 8\nchannels = 1\nmean = [0.0]\nscale = [0.00392156862]\n";
 
 /// A host that serves `digits` on the CPU.
 pub(crate) async fn host() -> Host {
@@ -153,7 +154,5 @@ pub(crate) fn pixels(row_count: usize) -> Vec<f32> {
 /// The body of a JSON request for them, with more fields after the inputs.
 pub(crate) fn json_request(row_count: usize, more: &str) -> String {
     let data = serde_json::to_string(&pixels(row_count)).unwrap();
-    format!(
-        r#"{{"inputs":[{{"name":"pixels","shape":[{row_count},1,8,8],"datatype":"FP32","data":{data}}}]{more}}}"#
-    )
+    format!(r#"{{"inputs":[{{"name":"pixels","shape":[{row_count},1,8,8],"datatype":"FP32","data":{data}}}]{more}}}"#)
 }

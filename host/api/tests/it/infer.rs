@@ -54,9 +54,15 @@ async fn json_and_binary_give_the_same_bits() {
     let answer = server.post(PATH, &json_request(3, r#","id":"seven""#)).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let json = answer.json();
-    assert_eq!((&json["model_name"], &json["model_version"], &json["id"]), (&json!("digits"), &json!("1"), &json!("seven")));
+    assert_eq!(
+        (&json["model_name"], &json["model_version"], &json["id"]),
+        (&json!("digits"), &json!("1"), &json!("seven"))
+    );
     let output = &json["outputs"][0];
-    assert_eq!((&output["name"], &output["datatype"], &output["shape"]), (&json!("logits"), &json!("FP32"), &json!([3, 10])));
+    assert_eq!(
+        (&output["name"], &output["datatype"], &output["shape"]),
+        (&json!("logits"), &json!("FP32"), &json!([3, 10]))
+    );
     assert_eq!(floats(&output["data"]), expected);
     assert!(answer.header("server-timing").starts_with("queue;dur="), "{answer:?}");
 
@@ -72,7 +78,10 @@ async fn json_and_binary_give_the_same_bits() {
         assert_eq!(head["outputs"][0]["parameters"], json!({"binary_data_size": 120}));
         assert_eq!((raw, &head["id"]), (&expected_raw[..], &Value::Null));
     }
-    for more in ["", r#","outputs":[{"name":"logits","parameters":{"binary_data":false}}],"parameters":{"binary_data_output":true}"#] {
+    for more in [
+        "",
+        r#","outputs":[{"name":"logits","parameters":{"binary_data":false}}],"parameters":{"binary_data_output":true}"#,
+    ] {
         let answer = send_binary(&server, input, &raw_pixels(3), more).await;
         assert_eq!(floats(&answer.json()["outputs"][0]["data"]), expected);
     }
@@ -111,9 +120,11 @@ fn png(grey: &[u8]) -> Vec<u8> {
         out.extend(crc(&body).to_be_bytes());
     }
     let lines: Vec<u8> = grey.chunks(8).flat_map(|line| [&[0], line].concat()).collect();
-    let (a, b) = lines.iter().fold((1u32, 0u32), |(a, b), v| ((a + u32::from(*v)) % 65521, (a + u32::from(*v) + b) % 65521));
+    let (a, b) =
+        lines.iter().fold((1u32, 0u32), |(a, b), v| ((a + u32::from(*v)) % 65521, (a + u32::from(*v) + b) % 65521));
     let length = u16::try_from(lines.len()).unwrap();
-    let zlib = [&[0x78, 1, 1][..], &length.to_le_bytes(), &(!length).to_le_bytes(), &lines, &((b << 16) | a).to_be_bytes()];
+    let zlib =
+        [&[0x78, 1, 1][..], &length.to_le_bytes(), &(!length).to_le_bytes(), &lines, &((b << 16) | a).to_be_bytes()];
     let mut out = b"\x89PNG\r\n\x1a\n".to_vec();
     chunk(&mut out, b"IHDR", &[0, 0, 0, 8, 0, 0, 0, 8, 8, 0, 0, 0, 0]);
     chunk(&mut out, b"IDAT", &zlib.concat());
@@ -151,7 +162,9 @@ async fn compressed_bodies() {
     let server = server().await;
     let expected = logits(&server, 1).await;
     let json = json_request(1, "");
-    for (encoding, body) in [("gzip", gzip(json.as_bytes())), ("deflate", zlib(json.as_bytes())), ("identity", json.into())] {
+    for (encoding, body) in
+        [("gzip", gzip(json.as_bytes())), ("deflate", zlib(json.as_bytes())), ("identity", json.into())]
+    {
         let answer = server.call("POST", PATH, &[("content-encoding", encoding)], &body).await;
         assert_eq!(answer.status, 200, "{encoding}: {answer:?}");
         assert_eq!(floats(&answer.json()["outputs"][0]["data"]), expected);
@@ -174,7 +187,8 @@ fn stored(data: &[u8]) -> Vec<u8> {
 }
 
 fn zlib(data: &[u8]) -> Vec<u8> {
-    let (a, b) = data.iter().fold((1u32, 0u32), |(a, b), v| ((a + u32::from(*v)) % 65521, (a + u32::from(*v) + b) % 65521));
+    let (a, b) =
+        data.iter().fold((1u32, 0u32), |(a, b), v| ((a + u32::from(*v)) % 65521, (a + u32::from(*v) + b) % 65521));
     [&[0x78, 1][..], &stored(data), &((b << 16) | a).to_be_bytes()].concat()
 }
 

@@ -37,6 +37,9 @@ async fn bodies_are_bounded_before_and_after_decompression() {
     let head = format!("POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\nconnection: close\r\n\r\n");
     let answer = send_and_wait(&server, head.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("{\"error\":"), "{answer}");
+    // Declared a little too long, and sent without asking: received, then refused.
+    let answer = server.call("POST", PATH, &[], &vec![b' '; 300_000]).await;
+    assert_eq!((answer.status, answer.error().as_str()), (413, "the body is larger than 100000 bytes"));
     // Not declared: refused when it gets there.
     let chunk = format!("{:x}\r\n{}\r\n", 60_000, "x".repeat(60_000));
     let head = format!("POST {PATH} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n");
@@ -71,11 +74,11 @@ async fn slow_clients_are_let_go() {
     let server = server(config, short()).await;
     let head = format!("POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n");
     let table: [(&[u8], &str); 5] = [
-        (b"", ""),                      // nothing at all
-        (b"PRI * HT", ""),              // half of HTTP/2's preface
-        (b"GET /v2 HTTP/1.1\r\nhos", ""), // half a head
+        (b"", ""),                                                // nothing at all
+        (b"PRI * HT", ""),                                        // half of HTTP/2's preface
+        (b"GET /v2 HTTP/1.1\r\nhos", ""),                         // half a head
         (b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n", "HTTP/1.1 200"), // then silence on a kept connection
-        (head.as_bytes(), "HTTP/1.1 408"), // no body
+        (head.as_bytes(), "HTTP/1.1 408"),                        // no body
     ];
     for (bytes, expected) in table {
         let answer = send_and_wait(&server, bytes).await;

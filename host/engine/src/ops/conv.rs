@@ -59,6 +59,24 @@ impl PreparedConv {
         let (x, start) = flex_values(x)?;
         let input = &x.storage::<f32>()[start..start + rows * channels * height * width];
         let (lines, plane) = (self.channels_in * self.conv.kernel[0] * self.conv.kernel[1] + 1, oh * ow);
+        let row_elements = channels * height * width;
+        let group = (PATCHES_MAX / (lines * plane).max(1)).clamp(1, rows);
+        if group == rows {
+            return Ok(reshape(self.product(input, rows, [height, width], [oh, ow]), output));
+        }
+        let mut values = Vec::with_capacity(rows * self.channels_out * plane);
+        for group in input.chunks(group * row_elements) {
+            let product = self.product(group, group.len() / row_elements, [height, width], [oh, ow]);
+            let (product, start) = flex_values(product)?;
+            values.extend_from_slice(&product.storage::<f32>()[start..]);
+        }
+        let data = TensorData::new(values, output.to_vec());
+        Ok(Dispatch::float_from_data(data, Device::flex().as_dispatch()))
+    }
+
+    /// Weights times patches for some rows.
+    fn product(&self, input: &[f32], rows: usize, [height, width]: [usize; 2], [oh, ow]: [usize; 2]) -> Tensor {
+        let (lines, plane) = (self.channels_in * self.conv.kernel[0] * self.conv.kernel[1] + 1, oh * ow);
         let mut patches = vec![0.0; rows * lines * plane];
         let fill = |(i, line): (usize, &mut [f32])| {
             let (row, k) = (i / lines, i % lines);
@@ -66,7 +84,7 @@ impl PreparedConv {
                 return line.fill(1.0);
             }
             let (channel, tap) = (k / (lines / self.channels_in), k % (lines / self.channels_in));
-            let start = (row * channels + channel) * height * width;
+            let start = (row * self.channels_in + channel) * height * width;
             self.fill_line(line, &input[start..start + height * width], width, tap, ow);
         };
         if patches.len() < PARALLEL_MIN {
@@ -79,13 +97,12 @@ impl PreparedConv {
             let patches = Dispatch::float_from_data(TensorData::new(patches, shape), device.as_dispatch());
             Dispatch::float_matmul(weight, patches)
         };
-        let result = if rows == 1 {
+        if rows == 1 {
             product(self.weight.clone(), vec![lines, plane])
         } else {
             let weight = reshape(self.weight.clone(), &[1, self.channels_out, lines]);
             product(weight, vec![rows, lines, plane])
-        };
-        Ok(reshape(result, output))
+        }
     }
 
     /// What kernel position `tap` sees of one input plane; `line` holds zeros, which is what lies outside.
@@ -120,6 +137,10 @@ impl PreparedConv {
         }
     }
 }
+
+/// Elements of patches that are held at once (64 MiB): the patches of a whole batch of a large network would be many
+/// times its activations.
+const PATCHES_MAX: usize = 16 << 20;
 
 /// Elements below which threads cost more than they save.
 const PARALLEL_MIN: usize = 64 * 1024;

@@ -8,7 +8,7 @@ use crate::output::Output;
 use crate::progress;
 use crate::table::Table;
 use crate::traffic::{self, Shot};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use bps_engine::DeviceRequest;
 use bps_node::{HostConfig, SwapRequest};
 use serde::Serialize;
@@ -23,6 +23,9 @@ const CONTENDERS: [(&str, &str, &str); 4] = [
     ("batching, aimd", "batching", r#"{"mode":"aimd"}"#),
     ("round-robin", "round-robin", ""),
 ];
+
+/// How often a policy is tried again after the host went back to another.
+const TRIES: u32 = 3;
 
 /// What is measured, and for how long.
 #[derive(Clone, Debug)]
@@ -61,6 +64,8 @@ struct Row {
     requests_per_second_min: f64,
     /// Median of the ratios within each round.
     throughput_over_first: f64,
+    /// Measurements that were thrown away since the host had gone back to another policy.
+    rolled_back: u32,
 }
 
 /// One policy in one round.
@@ -84,13 +89,15 @@ pub(super) async fn run(setup: &Setup, out: Output) -> Result<()> {
     let local = LocalHost::start(config).await?;
     let questions = Arc::new(local::digit_questions(&local.host)?);
     let mut samples = vec![Vec::new(); CONTENDERS.len()];
+    let mut rolled_back = [0; CONTENDERS.len()];
     let bar = progress::bar(u64::from(setup.rounds) * CONTENDERS.len() as u64, "serving");
     for round in 0..setup.rounds {
         for (number, (name, policy, config)) in CONTENDERS.into_iter().enumerate() {
             bar.set_message(name);
-            swap(&local, policy, config).await?;
-            samples[number]
-                .push(sample(&local, &questions, setup, round).await.with_context(|| format!("measuring {name}"))?);
+            let measured = one(&local, &questions, setup, round, (policy, config)).await;
+            let (taken, back) = measured.with_context(|| format!("measuring {name}"))?;
+            samples[number].push(taken);
+            rolled_back[number] += back;
             bar.inc(1);
         }
     }
@@ -103,9 +110,30 @@ pub(super) async fn run(setup: &Setup, out: Output) -> Result<()> {
         clients: setup.clients,
         span_seconds: setup.span.as_secs_f64(),
         rounds: setup.rounds,
-        policies: CONTENDERS.iter().zip(&samples).map(|((name, ..), own)| row(name, own, &samples[0])).collect(),
+        policies: (0..CONTENDERS.len())
+            .map(|n| row(CONTENDERS[n].0, &samples[n], &samples[0], rolled_back[n]))
+            .collect(),
     };
     out.emit(&report, text)
+}
+
+/// One policy's turn. A host that finds a policy too slow goes back to the one before, which must not be measured in its
+/// place: then it is tried again. Also gives how often that was.
+async fn one(
+    local: &LocalHost,
+    questions: &Arc<Vec<Question>>,
+    setup: &Setup,
+    round: u32,
+    (policy, config): (&str, &str),
+) -> Result<(Sample, u32)> {
+    for rolled_back in 0..TRIES {
+        swap(local, policy, config).await?;
+        let taken = sample(local, questions, setup, round).await?;
+        if local.host.policy_status().active.name == policy {
+            return Ok((taken, rolled_back));
+        }
+    }
+    bail!("the host went back to another policy in each of {TRIES} tries; is the machine busy with something else?")
 }
 
 async fn swap(local: &LocalHost, policy: &str, config: &str) -> Result<()> {
@@ -144,7 +172,7 @@ async fn low_load(local: &LocalHost, questions: &Arc<Vec<Question>>, setup: &Set
     })
 }
 
-fn row(policy: &'static str, own: &[Sample], first: &[Sample]) -> Row {
+fn row(policy: &'static str, own: &[Sample], first: &[Sample], rolled_back: u32) -> Row {
     let all = |of: fn(&Sample) -> f64| own.iter().map(of).collect::<Vec<f64>>();
     let middle = |of: fn(&Sample) -> f64| median(&all(of)).unwrap_or(0.0);
     let ratios: Vec<f64> = own.iter().zip(first).map(|(a, b)| a.per_second / b.per_second).collect();
@@ -157,6 +185,7 @@ fn row(policy: &'static str, own: &[Sample], first: &[Sample]) -> Row {
         requests_per_second: middle(|s| s.per_second),
         requests_per_second_min: all(|s| s.per_second).into_iter().fold(f64::INFINITY, f64::min),
         throughput_over_first: median(&ratios).unwrap_or(0.0),
+        rolled_back,
     }
 }
 
@@ -184,9 +213,17 @@ fn text(report: &Report) -> String {
             format!("{:.2}x", row.throughput_over_first),
         ]);
     }
+    let rolled_back: u32 = report.policies.iter().map(|p| p.rolled_back).sum();
+    let thrown_away = if rolled_back == 0 {
+        String::new()
+    } else {
+        format!(
+            "\n{rolled_back} measurements were thrown away: the host had found the policy too slow and gone back to another"
+        )
+    };
     format!(
         "{table}\nmedians of {} rounds of {:.1} s; digits over HTTP on loopback, devices {}; low load {} requests/s (Poisson, open \
-         loop),\nsaturation {} clients (closed loop); overhead is a request's time less its time on the device\n",
+         loop),\nsaturation {} clients (closed loop); overhead is a request's time less its time on the device{thrown_away}\n",
         report.rounds,
         report.span_seconds,
         report.devices.join(", "),
@@ -205,7 +242,7 @@ mod tests {
             |list: [f64; 3]| list.map(|per_second| Sample { per_second, overhead_us: 10.0, ..Sample::default() });
         // The machine slows down over the rounds; the second policy is always twice as fast.
         let (first, second) = (samples([300.0, 200.0, 100.0]), samples([600.0, 400.0, 200.0]));
-        let row = row("b", &second, &first);
+        let row = row("b", &second, &first, 0);
         assert_eq!(
             (row.throughput_over_first, row.requests_per_second, row.requests_per_second_min),
             (2.0, 400.0, 200.0)

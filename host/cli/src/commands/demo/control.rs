@@ -33,7 +33,9 @@ pub(super) struct Steering {
 /// What the host said about one segment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PhaseNote {
-    /// Digest of the policy that decided.
+    /// Name of the policy that decided at the end.
+    pub(super) policy: String,
+    /// Its digest.
     pub(super) digest: String,
     /// Rows per execution, mean.
     pub(super) mean_batch: f64,
@@ -51,6 +53,7 @@ struct Status {
 
 #[derive(Deserialize)]
 struct Active {
+    name: String,
     digest: String,
 }
 
@@ -176,6 +179,7 @@ async fn note(admin: &Client, seen_until: &mut u64) -> Result<PhaseNote> {
     let rows: u64 = new.iter().map(|r| r.rows).sum();
     *seen_until = receipts.iter().map(|r| r.at).max().unwrap_or(*seen_until);
     Ok(PhaseNote {
+        policy: status.active.name,
         digest: status.active.digest,
         mean_batch: rows as f64 / new.len().max(1) as f64,
         decide_p50_us: status.decide.p50_us,

@@ -89,7 +89,7 @@ impl Report {
         pauses.sort_by(f64::total_cmp);
         let notes = steering.phases.into_iter();
         let phases = segments.iter().zip(&tallies).zip(notes).map(|((segment, tally), note)| Phase {
-            policy: segment.policy.unwrap_or("(two in turn)").into(),
+            policy: decided(segment.policy, &note.policy),
             load: segment.load_name(),
             digest: if segment.policy.is_some() { note.digest } else { String::new() },
             answered: tally.answered,
@@ -137,6 +137,15 @@ impl Report {
             }
             _ => None,
         }
+    }
+}
+
+/// Who decided. A host that finds a policy too slow, say on a busy machine, goes back to the one before: that is said.
+fn decided(planned: Option<&str>, active: &str) -> String {
+    match planned {
+        None => "(two in turn)".into(),
+        Some(planned) if planned == active => planned.into(),
+        Some(planned) => format!("{planned}, rolled back to {active}"),
     }
 }
 
@@ -213,7 +222,11 @@ mod tests {
             let outcome = if number < answered { Ok(ok) } else { Err("503".to_owned()) };
             tally.add(&Hit { segment: 0, latency: Duration::from_millis(2), outcome });
         }
-        let steering = Steering { phases: vec![PhaseNote::default()], pauses_us: vec![3.0, 1.0, 2.0], met_requests: 1 };
+        let steering = Steering {
+            phases: vec![PhaseNote { policy: "local-only".into(), ..PhaseNote::default() }],
+            pauses_us: vec![3.0, 1.0, 2.0],
+            met_requests: 1,
+        };
         Report::new(segments, vec![tally], steering, (answered + failed) as usize)
     }
 
@@ -234,6 +247,12 @@ mod tests {
         assert!(report(100, 90, 0).wrong().unwrap().contains("90.0 %"));
         let ledger = Ledger { submitted: 101, answered: 100, ..Ledger::default() };
         assert!(report(100, 100, 0).with_ledger(ledger).wrong().unwrap().contains("took 101"));
+    }
+
+    #[test]
+    fn a_policy_that_was_taken_back_is_not_credited() {
+        assert_eq!(decided(Some("batching"), "batching"), "batching");
+        assert_eq!(decided(Some("batching"), "local-only"), "batching, rolled back to local-only");
     }
 
     #[test]

@@ -161,6 +161,7 @@ mod tests {
             to: name("b"),
             generation: 4,
             carried: "restored".into(),
+            rollback: None,
             pause_us: 12.5,
             prepare_ms: 3.25,
             rehearsal: None,

@@ -1,6 +1,7 @@
 //! What `bps serve` says when it is ready: where it is, what it has, and a line to try.
 
 use super::start::Addresses;
+use crate::admin::DEFAULT_ADMIN;
 use crate::commands::devices::kind;
 use crate::config::Settings;
 use crate::table::{bytes, clean, short};
@@ -47,8 +48,14 @@ pub(super) fn text(
     index.iter().for_each(|entry| line("model", model_line(host, entry)));
     let ready: Vec<ModelView> = index.iter().filter_map(|e| host.model(&e.name, Some(&e.version)).ok()).collect();
     lines.push("try".into());
-    lines.extend(ready.first().map_or_else(|| vec![format!("  curl {url}/v2")], |model| tries(model, &url)));
-    lines.push("  bps policy list".into());
+    let curl = match &settings.tls {
+        Some((cert, _)) => format!("curl --cacert {}", cert.display()),
+        None => "curl".into(),
+    };
+    lines.extend(ready.first().map_or_else(|| vec![format!("  {curl} {url}/v2")], |model| tries(model, &url, &curl)));
+    let there = addresses.admin.to_string();
+    let default = there == format!("http://{DEFAULT_ADMIN}");
+    lines.push(if default { "  bps policy list".into() } else { format!("  bps policy list --admin {there}") });
     lines.join("\n")
 }
 
@@ -68,15 +75,16 @@ fn model_line(host: &Host, entry: &IndexEntry) -> String {
 }
 
 /// Commands that work as they stand.
-fn tries(model: &ModelView, url: &str) -> Vec<String> {
+fn tries(model: &ModelView, url: &str, curl: &str) -> Vec<String> {
     let name = &model.name;
     let mut lines = Vec::new();
-    if model.image_input.is_some() {
+    // This program's own client speaks plain HTTP only.
+    if model.image_input.is_some() && url.starts_with("http://") {
         lines.push(format!("  bps infer --url {url} --model {name} --input picture.png"));
     }
     match curl_body(model) {
-        Some(body) => lines.push(format!("  curl {url}/v2/models/{name}/infer -d '{body}'")),
-        None => lines.push(format!("  curl {url}/v2/models/{name}")),
+        Some(body) => lines.push(format!("  {curl} {url}/v2/models/{name}/infer -d '{body}'")),
+        None => lines.push(format!("  {curl} {url}/v2/models/{name}")),
     }
     lines
 }
@@ -110,7 +118,7 @@ mod tests {
             outputs: vec![],
             image_input: None,
             batch_max: 1,
-            slo_ms: 0,
+            slo_ms: 0.0,
             priority: 0,
             digest: String::new(),
             layer_count: 1,
@@ -123,7 +131,7 @@ mod tests {
 
     #[test]
     fn small_inputs_get_a_whole_command() {
-        let lines = tries(&view(vec![None, Some(2)]), "http://a:1");
+        let lines = tries(&view(vec![None, Some(2)]), "http://a:1", "curl");
         assert!(lines[0].starts_with("  curl http://a:1/v2/models/m/infer -d '{"), "{lines:?}");
         assert!(lines[0].contains(r#""data":[0,0]"#) && lines[0].contains(r#""shape":[1,2]"#), "{lines:?}");
     }
@@ -131,7 +139,7 @@ mod tests {
     #[test]
     fn large_or_unknown_inputs_get_a_question() {
         for shape in [vec![None, Some(3), Some(224), Some(224)], vec![None, None]] {
-            assert_eq!(tries(&view(shape), "http://a:1"), ["  curl http://a:1/v2/models/m"]);
+            assert_eq!(tries(&view(shape), "http://a:1", "curl"), ["  curl http://a:1/v2/models/m"]);
         }
     }
 }
