@@ -77,7 +77,10 @@ fn adaptive_batching_is_at_least_as_good_as_aimd() {
         let aimd = run(&[("batching", r#"{"mode":"aimd"}"#, Nanos::ZERO)], load, end);
         let adaptive = run(&[("batching", "{}", Nanos::ZERO)], load, end);
         let (a, b) = (adaptive.latency[2].0 as f64, aimd.latency[2].0 as f64);
-        assert!(adaptive.throughput >= 0.99 * aimd.throughput, "at {per_second}/s\naimd:\n{aimd}\nadaptive:\n{adaptive}");
+        assert!(
+            adaptive.throughput >= 0.99 * aimd.throughput,
+            "at {per_second}/s\naimd:\n{aimd}\nadaptive:\n{adaptive}"
+        );
         assert!(a <= 1.05 * b, "at {per_second}/s\naimd:\n{aimd}\nadaptive:\n{adaptive}");
     }
 }

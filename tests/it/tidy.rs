@@ -108,7 +108,13 @@ fn pure_crates_read_no_clock_and_iterate_no_hash_order() {
             let text = std::fs::read_to_string(&file).expect("a source file is readable");
             for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim_start().starts_with("//")) {
                 let found = absent.iter().find(|word| line.contains(*word));
-                assert!(found.is_none(), "{}:{}: `{}` in a pure crate", file.display(), number + 1, found.unwrap_or(&""));
+                assert!(
+                    found.is_none(),
+                    "{}:{}: `{}` in a pure crate",
+                    file.display(),
+                    number + 1,
+                    found.unwrap_or(&"")
+                );
             }
         }
     }

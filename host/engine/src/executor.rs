@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 /// Input shapes remembered per model: inference over a large graph costs more than a small network's execution.
 const SHAPES_MAX: usize = 64;
 
+/// Most rows of a lane: what passes between its layers should stay in the processor's cache.
+const LANE_ROWS_MAX: usize = 8;
+
 /// What a worker is told.
 pub(crate) enum Command {
     /// Execute and answer.
@@ -140,12 +143,13 @@ impl Worker {
         join_rows(parts.collect::<Result<_, _>>()?)
     }
 
-    /// Threads that share a batch; one where there is nothing to share.
+    /// Parts into which a batch is cut; one where there is nothing to share.
     pub(crate) fn lane_count(&self, model: &Model, row_count: usize) -> usize {
         if !self.device.is_cpu() || !model.graph().batchable {
             return 1;
         }
-        self.device.description.threads.clamp(1, row_count.max(1))
+        let threads = self.device.description.threads;
+        row_count.div_ceil(LANE_ROWS_MAX).next_multiple_of(threads).clamp(1, row_count.max(1))
     }
 
     /// Uploads a whole batch and says which shapes follow.

@@ -70,8 +70,11 @@ impl Repository {
     }
 }
 
+/// A file serves under its stem; one that is called `model.onnx` like all others, under its folder's name.
 fn single_file(path: &Path) -> Option<(String, Versions)> {
-    let name = path.file_stem()?.to_str()?.to_owned();
+    let folder = || path.canonicalize().ok()?.parent()?.file_name()?.to_str().map(str::to_owned);
+    let stem = path.file_stem()?.to_str()?.to_owned();
+    let name = if path.ends_with(MODEL_FILE) { folder().unwrap_or(stem) } else { stem };
     let source = Source::File { onnx: path.to_path_buf(), manifests: vec![path.with_extension("toml")] };
     Some((name, Versions::from([(1, source)])))
 }

@@ -33,7 +33,7 @@ pub(super) struct Worker {
     /// Reused between events.
     actions: Vec<Action>,
     decide_times: Vec<Nanos>,
-    /// Read once per wake.
+    /// Read once per message.
     now: Nanos,
     wake_at: Option<Nanos>,
     /// When the status must be published, if it may have changed.
@@ -87,7 +87,11 @@ impl Worker {
             self.now = clock::now();
             if let Some(message) = first {
                 self.take(message);
-                receiver.try_iter().take(BURST_MAX).for_each(|message| self.take(message));
+                for message in receiver.try_iter().take(BURST_MAX) {
+                    // Handling one takes long enough that an execution may have ended meanwhile.
+                    self.now = clock::now();
+                    self.take(message);
+                }
             }
             if self.wake_at.is_some_and(|at| at <= self.now) {
                 self.wake_at = None;

@@ -8,35 +8,29 @@ use bps_types::{Generation, Nanos};
 const JUDGED_FROM: u64 = 200;
 /// So many bad windows in a row roll back: one may be chance.
 const BAD_WINDOWS: u32 = 3;
-/// A window is held against a policy only if its predecessor has served about as much in a window of its own: more
-/// misses under more load prove nothing.
+/// A window is held against a policy only if it is worse than its predecessor's worst, and only if that has served about
+/// as much in a window of its own: more misses under more load prove nothing.
 const COMPARABLE_LOAD: f64 = 1.2;
 
 /// What an instance has done while active, in windows of [`JUDGED_FROM`] requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Record {
-    answered: u64,
-    missed: u64,
     window_since: Option<Nanos>,
     window_answered: u64,
     window_missed: u64,
-    /// Requests per second of its busiest window.
-    rate_max: f64,
+    /// What a successor is held to.
+    standard: Standard,
     /// Windows in a row that were worse than the predecessor.
     bad_windows: u32,
 }
 
 impl Record {
-    /// Share of all its requests that missed, and how busy it has been.
     pub(crate) fn standard(&self) -> Standard {
-        let share = if self.answered == 0 { 0.0 } else { self.missed as f64 / self.answered as f64 };
-        Standard { miss_share: share, rate_max: self.rate_max }
+        self.standard
     }
 
     fn note(&mut self, now: Nanos, answered: u64, missed: u64, standard: Option<&Standard>, margin: f64) {
         let since = *self.window_since.get_or_insert(now);
-        self.answered += answered;
-        self.missed += missed;
         self.window_answered += answered;
         self.window_missed += missed;
         if self.window_answered < JUDGED_FROM {
@@ -44,9 +38,10 @@ impl Record {
         }
         let rate = self.window_answered as f64 / now.since(since).as_secs_f64().max(1e-9);
         let share = self.window_missed as f64 / self.window_answered as f64;
-        let bad = standard.is_some_and(|s| rate <= s.rate_max * COMPARABLE_LOAD && share > s.miss_share + margin);
+        let bad = standard.is_some_and(|s| rate <= s.rate_max * COMPARABLE_LOAD && share > s.miss_share_max + margin);
         self.bad_windows = if bad { self.bad_windows + 1 } else { 0 };
-        self.rate_max = self.rate_max.max(rate);
+        self.standard.rate_max = self.standard.rate_max.max(rate);
+        self.standard.miss_share_max = self.standard.miss_share_max.max(share);
         (self.window_since, self.window_answered, self.window_missed) = (Some(now), 0, 0);
     }
 }
@@ -54,7 +49,9 @@ impl Record {
 /// What a new policy is held to.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Standard {
-    miss_share: f64,
+    /// Share of misses in its worst window.
+    miss_share_max: f64,
+    /// Requests per second of its busiest window.
     rate_max: f64,
 }
 

@@ -7,10 +7,12 @@ use crate::local::{self, LocalHost, Question};
 use crate::output::Output;
 use crate::progress;
 use crate::table::Table;
-use crate::traffic::{self, Shot};
+use crate::traffic::{self, Answered, Shot};
 use anyhow::{Context, Result, anyhow, bail};
 use bps_engine::DeviceRequest;
 use bps_node::{HostConfig, SwapRequest};
+use bytes::Bytes;
+use hyper::Method;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +51,8 @@ struct Report {
     clients: usize,
     span_seconds: f64,
     rounds: u32,
+    /// What HTTP alone takes here: a health request, one after another.
+    bare_http_p50_us: f64,
     policies: Vec<Row>,
 }
 
@@ -56,10 +60,11 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct Row {
     policy: &'static str,
-    low_load_p50_us: f64,
-    device_p50_us: f64,
-    overhead_p50_us: f64,
-    overhead_max_us: f64,
+    /// One client, one request after another: nothing ever waits.
+    alone: Quiet,
+    alone_overhead_max_us: f64,
+    /// Requests at random moments, the machine idle between them.
+    sparse: Quiet,
     requests_per_second: f64,
     requests_per_second_min: f64,
     /// Median of the ratios within each round.
@@ -68,12 +73,20 @@ struct Row {
     rolled_back: u32,
 }
 
+/// Medians of single requests at a load that fills nothing.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Quiet {
+    total_us: f64,
+    device_us: f64,
+    /// Total less device, request by request.
+    overhead_us: f64,
+}
+
 /// One policy in one round.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sample {
-    total_us: f64,
-    device_us: f64,
-    overhead_us: f64,
+    alone: Quiet,
+    sparse: Quiet,
     per_second: f64,
 }
 
@@ -89,6 +102,7 @@ pub(super) async fn run(setup: &Setup, out: Output) -> Result<()> {
     let local = LocalHost::start(config).await?;
     let questions = Arc::new(local::digit_questions(&local.host)?);
     let mut samples = vec![Vec::new(); CONTENDERS.len()];
+    let bare_http_p50_us = bare_http(&local, setup).await?;
     let mut rolled_back = [0; CONTENDERS.len()];
     let bar = progress::bar(u64::from(setup.rounds) * CONTENDERS.len() as u64, "serving");
     for round in 0..setup.rounds {
@@ -110,6 +124,7 @@ pub(super) async fn run(setup: &Setup, out: Output) -> Result<()> {
         clients: setup.clients,
         span_seconds: setup.span.as_secs_f64(),
         rounds: setup.rounds,
+        bare_http_p50_us,
         policies: (0..CONTENDERS.len())
             .map(|n| row(CONTENDERS[n].0, &samples[n], &samples[0], rolled_back[n]))
             .collect(),
@@ -144,44 +159,99 @@ async fn swap(local: &LocalHost, policy: &str, config: &str) -> Result<()> {
 }
 
 async fn sample(local: &LocalHost, questions: &Arc<Vec<Question>>, setup: &Setup, round: u32) -> Result<Sample> {
-    let quiet = low_load(local, questions, setup, round).await?;
+    let alone = alone(local, questions, setup).await?;
+    let sparse = sparse(local, questions, setup, round).await?;
     let per_second = traffic::closed_loop(&local.client, questions, setup.clients, setup.span).await?;
-    Ok(Sample { per_second, ..quiet })
+    Ok(Sample { alone, sparse, per_second })
 }
 
-async fn low_load(local: &LocalHost, questions: &Arc<Vec<Question>>, setup: &Setup, round: u32) -> Result<Sample> {
+/// Collects single requests.
+struct Collector {
+    total: Latencies,
+    device: Latencies,
+    overhead: Latencies,
+}
+
+impl Collector {
+    fn new() -> Self {
+        Self { total: Latencies::new(), device: Latencies::new(), overhead: Latencies::new() }
+    }
+
+    fn add(&mut self, latency: Duration, answered: Answered) -> Result<()> {
+        let compute_ms = answered.timing.context("the host does not say how long the device took")?.compute_ms;
+        let compute = Duration::from_secs_f64(compute_ms.max(0.0) / 1e3);
+        self.total.record(latency);
+        self.device.record(compute);
+        self.overhead.record(latency.saturating_sub(compute));
+        Ok(())
+    }
+
+    fn medians(&self) -> Quiet {
+        Quiet {
+            total_us: self.total.summary().p50_us,
+            device_us: self.device.summary().p50_us,
+            overhead_us: self.overhead.summary().p50_us,
+        }
+    }
+}
+
+async fn alone(local: &LocalHost, questions: &[Question], setup: &Setup) -> Result<Quiet> {
+    let mut collected = Collector::new();
+    let begun = Instant::now();
+    for question in questions.iter().cycle() {
+        let sent = Instant::now();
+        let answered = traffic::ask(&local.client, question).await?;
+        collected.add(sent.elapsed(), answered)?;
+        if begun.elapsed() >= setup.span {
+            break;
+        }
+    }
+    Ok(collected.medians())
+}
+
+async fn sparse(local: &LocalHost, questions: &Arc<Vec<Question>>, setup: &Setup, round: u32) -> Result<Quiet> {
     let times = schedule(Load::Poisson { rate: setup.rate.into() }, setup.span, round.into());
     let shots = times.into_iter().map(|at| Shot { at, segment: 0 }).collect();
     let (hits, mut received) = mpsc::unbounded_channel();
     let begun = Instant::now() + Duration::from_millis(20);
     traffic::open_loop(local.client.clone(), Arc::clone(questions), shots, begun, hits).await?;
-    let (mut total, mut device, mut overhead) = (Latencies::new(), Latencies::new(), Latencies::new());
+    let mut collected = Collector::new();
     while let Some(hit) = received.recv().await {
-        let answered = hit.outcome.map_err(|e| anyhow!(e))?;
-        let compute_ms = answered.timing.context("the host does not say how long the device took")?.compute_ms;
-        let compute = Duration::from_secs_f64(compute_ms.max(0.0) / 1e3);
-        total.record(hit.latency);
-        device.record(compute);
-        overhead.record(hit.latency.saturating_sub(compute));
+        collected.add(hit.latency, hit.outcome.map_err(|e| anyhow!(e))?)?;
     }
-    Ok(Sample {
-        total_us: total.summary().p50_us,
-        device_us: device.summary().p50_us,
-        overhead_us: overhead.summary().p50_us,
-        per_second: 0.0,
-    })
+    Ok(collected.medians())
+}
+
+/// Median time of a request that reaches no model.
+async fn bare_http(local: &LocalHost, setup: &Setup) -> Result<f64> {
+    let mut times = Latencies::new();
+    let begun = Instant::now();
+    while begun.elapsed() < setup.span {
+        let sent = Instant::now();
+        local.client.send(Method::GET, "/v2/health/live", &[], Bytes::new()).await?;
+        times.record(sent.elapsed());
+    }
+    Ok(times.summary().p50_us)
 }
 
 fn row(policy: &'static str, own: &[Sample], first: &[Sample], rolled_back: u32) -> Row {
     let all = |of: fn(&Sample) -> f64| own.iter().map(of).collect::<Vec<f64>>();
     let middle = |of: fn(&Sample) -> f64| median(&all(of)).unwrap_or(0.0);
     let ratios: Vec<f64> = own.iter().zip(first).map(|(a, b)| a.per_second / b.per_second).collect();
+    let quiet = |of: fn(&Sample) -> Quiet| {
+        let middle =
+            |part: fn(&Quiet) -> f64| median(&own.iter().map(|s| part(&of(s))).collect::<Vec<_>>()).unwrap_or(0.0);
+        Quiet {
+            total_us: middle(|q| q.total_us),
+            device_us: middle(|q| q.device_us),
+            overhead_us: middle(|q| q.overhead_us),
+        }
+    };
     Row {
         policy,
-        low_load_p50_us: middle(|s| s.total_us),
-        device_p50_us: middle(|s| s.device_us),
-        overhead_p50_us: middle(|s| s.overhead_us),
-        overhead_max_us: all(|s| s.overhead_us).into_iter().fold(0.0, f64::max),
+        alone: quiet(|s| s.alone),
+        alone_overhead_max_us: all(|s| s.alone.overhead_us).into_iter().fold(0.0, f64::max),
+        sparse: quiet(|s| s.sparse),
         requests_per_second: middle(|s| s.per_second),
         requests_per_second_min: all(|s| s.per_second).into_iter().fold(f64::INFINITY, f64::min),
         throughput_over_first: median(&ratios).unwrap_or(0.0),
@@ -193,10 +263,12 @@ fn text(report: &Report) -> String {
     let first = format!(">vs {}", CONTENDERS[0].0);
     let mut table = Table::new(&[
         "policy",
-        ">low load p50",
-        ">device p50",
-        ">overhead p50",
+        ">alone p50",
+        ">device",
+        ">overhead",
         ">worst round",
+        ">sparse p50",
+        ">overhead",
         ">saturated req/s",
         ">worst round",
         &first,
@@ -204,10 +276,12 @@ fn text(report: &Report) -> String {
     for row in &report.policies {
         table.row([
             row.policy.to_owned(),
-            micros_text(row.low_load_p50_us),
-            micros_text(row.device_p50_us),
-            micros_text(row.overhead_p50_us),
-            micros_text(row.overhead_max_us),
+            micros_text(row.alone.total_us),
+            micros_text(row.alone.device_us),
+            micros_text(row.alone.overhead_us),
+            micros_text(row.alone_overhead_max_us),
+            micros_text(row.sparse.total_us),
+            micros_text(row.sparse.overhead_us),
             format!("{:.0}", row.requests_per_second),
             format!("{:.0}", row.requests_per_second_min),
             format!("{:.2}x", row.throughput_over_first),
@@ -222,13 +296,16 @@ fn text(report: &Report) -> String {
         )
     };
     format!(
-        "{table}\nmedians of {} rounds of {:.1} s; digits over HTTP on loopback, devices {}; low load {} requests/s (Poisson, open \
-         loop),\nsaturation {} clients (closed loop); overhead is a request's time less its time on the device{thrown_away}\n",
+        "{table}\nmedians of {} rounds of {:.1} s; digits over HTTP on loopback, client in the same process, devices {}\n\
+         alone: one client, one request after another; sparse: {} requests/s at random moments, from the moment each was due\n\
+         saturated: {} clients, each asking again at once; overhead: a request's time less its time on the device\n\
+         a request that reaches no model takes {} here{thrown_away}\n",
         report.rounds,
         report.span_seconds,
         report.devices.join(", "),
         report.rate,
         report.clients,
+        micros_text(report.bare_http_p50_us),
     )
 }
 
@@ -238,8 +315,12 @@ mod tests {
 
     #[test]
     fn ratios_are_within_rounds() {
-        let samples =
-            |list: [f64; 3]| list.map(|per_second| Sample { per_second, overhead_us: 10.0, ..Sample::default() });
+        let samples = |list: [f64; 3]| {
+            list.map(|per_second| {
+                let alone = Quiet { overhead_us: 10.0, ..Quiet::default() };
+                Sample { per_second, alone, ..Sample::default() }
+            })
+        };
         // The machine slows down over the rounds; the second policy is always twice as fast.
         let (first, second) = (samples([300.0, 200.0, 100.0]), samples([600.0, 400.0, 200.0]));
         let row = row("b", &second, &first, 0);
@@ -247,6 +328,6 @@ mod tests {
             (row.throughput_over_first, row.requests_per_second, row.requests_per_second_min),
             (2.0, 400.0, 200.0)
         );
-        assert_eq!(row.overhead_p50_us, 10.0);
+        assert_eq!((row.alone.overhead_us, row.alone_overhead_max_us), (10.0, 10.0));
     }
 }
