@@ -49,14 +49,19 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
-    /// A device went down or came back, or its free memory was read.
+    /// A device went down or came back.
     Device {
         /// Which.
         device: DeviceId,
         /// Whether it takes work.
         up: bool,
-        /// Free memory where known.
-        memory_free: Option<u64>,
+    },
+    /// A device's free memory was read.
+    Memory {
+        /// Which.
+        device: DeviceId,
+        /// Bytes, where known.
+        free: Option<u64>,
     },
     /// Make this the active policy.
     Swap(Box<Candidate>),
@@ -189,8 +194,16 @@ pub enum Action {
         /// Why.
         reason: Refusal,
     },
-    /// The output of this execution is no longer needed.
+    /// The output of this execution is no longer needed. (What a stage leaves for the next one is taken by that one's
+    /// [`Run`] and not released.)
     Release(ExecutionId),
+    /// A device takes no more work, or takes work again, because of how an execution ended or did not.
+    Device {
+        /// Which.
+        device: DeviceId,
+        /// Whether it takes work.
+        up: bool,
+    },
     /// A dispatch ended; for people and tools.
     Receipt(Receipt),
     /// Call with [`Event::Tick`] at this time; replaces any earlier one.

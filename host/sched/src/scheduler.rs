@@ -137,12 +137,13 @@ impl Scheduler {
             }
             Event::Done { execution, elapsed } => self.stage_done(execution, elapsed, actions),
             Event::Failed { execution, failure } => self.stage_failed(execution, &failure, actions),
-            Event::Device { device, up, memory_free } => {
-                let state = self.devices.get_mut(&device)?;
-                let changed = state.up != up;
-                state.up = up;
-                state.memory_free = memory_free;
-                changed.then_some(Trigger::Change)
+            Event::Device { device, up } => {
+                let was_up = std::mem::replace(&mut self.devices.get_mut(&device)?.up, up);
+                (was_up != up).then_some(Trigger::Change)
+            }
+            Event::Memory { device, free } => {
+                self.devices.get_mut(&device)?.memory_free = free;
+                None
             }
             Event::Swap(candidate) => {
                 let report = self.slot.swap(candidate, self.now);

@@ -233,7 +233,7 @@ impl Driver {
                 self.outputs.remove(&execution);
             }
             Action::Rebuild { generation, .. } => self.rebuild = Some(generation),
-            Action::Receipt(_) | Action::WakeAt(_) | Action::Swapped(_) => {}
+            Action::Receipt(_) | Action::WakeAt(_) | Action::Swapped(_) | Action::Device { .. } => {}
         }
     }
 
@@ -276,7 +276,7 @@ impl Driver {
                     });
                 }
             }
-            Step::Device(device, up) => self.feed(Event::Device { device: DeviceId(device), up, memory_free: None }),
+            Step::Device(device, up) => self.feed(Event::Device { device: DeviceId(device), up }),
             Step::Swap(name, script) => {
                 let candidate = Scripted::candidate(script, name, self.scheduler.briefing());
                 self.feed(Event::Swap(candidate));
@@ -311,7 +311,7 @@ impl Driver {
     /// Lets everything end: devices up, every execution answered, the policy out of the way.
     fn drain(&mut self) {
         for device in 0..DEVICES {
-            self.feed(Event::Device { device: DeviceId(device), up: true, memory_free: None });
+            self.feed(Event::Device { device: DeviceId(device), up: true });
         }
         for _ in 0..5_000 {
             if self.open.is_empty() {

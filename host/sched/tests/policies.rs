@@ -116,7 +116,7 @@ impl Bench {
                 Action::Refuse { request, reason } => self.refused.push((request.0, reason)),
                 Action::Swapped(report) => self.swaps.push(report),
                 Action::Rebuild { generation, at, .. } => self.rebuilds.push((generation, at)),
-                Action::Release(_) | Action::Receipt(_) | Action::WakeAt(_) => {}
+                Action::Release(_) | Action::Receipt(_) | Action::WakeAt(_) | Action::Device { .. } => {}
             }
         }
         assert!(self.scheduler.ledger().holds());
@@ -362,7 +362,7 @@ fn more_misses_under_more_load_prove_nothing() {
 #[test]
 fn failed_in_company_is_tried_alone_and_given_up_in_the_end() {
     let mut bench = Bench::new(Config::default());
-    bench.feed(Event::Device { device: DeviceId(1), up: false, memory_free: None });
+    bench.feed(Event::Device { device: DeviceId(1), up: false });
     bench.submit(3); // the fallback: one, then, with the second credit, one; the third waits
     bench.fail_next(FailureKind::Execution);
     bench.fail_next(FailureKind::Execution);
@@ -377,7 +377,7 @@ fn failed_in_company_is_tried_alone_and_given_up_in_the_end() {
 #[test]
 fn out_of_memory_is_retried_smaller() {
     let mut bench = Bench::new(Config::default());
-    bench.feed(Event::Device { device: DeviceId(1), up: false, memory_free: None });
+    bench.feed(Event::Device { device: DeviceId(1), up: false });
     bench.swap("four", |s| batches_of(4, s));
     bench.submit(10);
     let rows = |bench: &Bench| bench.runs.iter().map(|r| r.rows).collect::<Vec<_>>();

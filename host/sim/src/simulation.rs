@@ -191,7 +191,7 @@ impl Simulation {
         if up {
             lane.free_at = self.now;
         }
-        self.feed(Event::Device { device, up, memory_free: None });
+        self.feed(Event::Device { device, up });
         for execution in lost {
             let failure = Failure { kind: FailureKind::DeviceLost, message: "device went down".into() };
             if !up {
@@ -212,7 +212,7 @@ impl Simulation {
                 Action::WakeAt(at) => self.wake_at(at),
                 // Nobody holds inputs or outputs here (the ledger counts refusals), and a policy that fails is not
                 // built again: its failure is the finding.
-                Action::Refuse { .. } | Action::Release(_) | Action::Rebuild { .. } => {}
+                Action::Refuse { .. } | Action::Release(_) | Action::Rebuild { .. } | Action::Device { .. } => {}
             }
         }
     }

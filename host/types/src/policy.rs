@@ -105,8 +105,9 @@ pub struct Table {
     pub values: Vec<f32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trigger {
+    #[default]
     Arrival,
     Completion,
     Timer,
@@ -169,7 +170,7 @@ pub mod constraint {
     pub const LOSSLESS_ONLY: u8 = 2;
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     pub now: Nanos,
     pub trigger: Trigger,
@@ -189,31 +190,6 @@ pub struct Snapshot {
     pub flight_stages: Vec<u8>,
     pub flight_devices: Vec<u32>,
     pub flight_rows: Vec<u32>,
-}
-
-impl Default for Snapshot {
-    fn default() -> Self {
-        Self {
-            now: Nanos::ZERO,
-            trigger: Trigger::Arrival,
-            world_epoch: 0,
-            queues: vec![],
-            devices: vec![],
-            links: vec![],
-            arrived: vec![],
-            ids: vec![],
-            rows: vec![],
-            waits: vec![],
-            slacks: vec![],
-            priorities: vec![],
-            attempts: vec![],
-            constraints: vec![],
-            flight_tags: vec![],
-            flight_stages: vec![],
-            flight_devices: vec![],
-            flight_rows: vec![],
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

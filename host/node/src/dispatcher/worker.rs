@@ -131,8 +131,7 @@ impl Worker {
             Message::World(world) => self.feed(Event::World(world)),
             Message::Table(table) => self.feed(Event::Table(table)),
             Message::Memory { device, free_bytes } => {
-                let up = self.published.device(device as usize).up;
-                self.feed(Event::Device { device: DeviceId(device), up, memory_free: free_bytes });
+                self.feed(Event::Memory { device: DeviceId(device), free: free_bytes });
             }
             Message::Swap { candidate, reply } => {
                 let seed = candidate.seed;
@@ -176,21 +175,19 @@ impl Worker {
                 }
             }
             Err(error) => {
-                let failure = failure(&error);
-                if let Some(gone) = self.book.release(execution)
-                    && failure.kind == FailureKind::DeviceLost
-                {
-                    self.device_down(gone.device as usize, &failure.message);
-                }
-                self.feed(Event::Failed { execution, failure });
+                self.book.release(execution);
+                self.feed(Event::Failed { execution, failure: failure(&error) });
             }
         }
     }
 
-    fn device_down(&self, device: usize, message: &str) {
-        tracing::error!(device, message, "device lost; it takes no more work in this process");
-        self.published.with_device(device, |d| d.up = false);
-        self.metrics.device_up(device, false);
+    fn device(&self, device: DeviceId, up: bool) {
+        match up {
+            true => tracing::warn!(%device, "device answers again and takes work"),
+            false => tracing::error!(%device, "device takes no more work: it was lost or does not answer"),
+        }
+        self.published.with_device(device.0 as usize, |d| d.up = up);
+        self.metrics.device_up(device.0 as usize, up);
     }
 
     /// Whoever asked hears of it after the status is published.
@@ -233,6 +230,7 @@ impl Worker {
         match action {
             Action::Run(run) => self.start(&run),
             Action::Answer(answer) => self.book.answer(&answer),
+            Action::Device { device, up } => self.device(device, up),
             Action::Refuse { request, reason } => self.book.refuse(request, reason, self.now),
             Action::Release(execution) => drop(self.book.release(execution)),
             Action::Receipt(receipt) => self.published.push_receipt(receipt),

@@ -37,7 +37,11 @@ impl Scheduler {
         if let Some(device) = self.devices.get_mut(&flight.plan.stages[flight.stage].device) {
             match failure.kind {
                 FailureKind::Execution => {}
-                FailureKind::DeviceLost => device.up = false,
+                FailureKind::DeviceLost => {
+                    device.up = false;
+                    let device = flight.plan.stages[flight.stage].device;
+                    actions.push(Action::Device { device, up: false });
+                }
                 FailureKind::OutOfMemory => {
                     device.rows_max.insert(flight.model, (flight.rows / 2).max(1));
                 }
@@ -53,6 +57,7 @@ impl Scheduler {
         let id = flight.plan.stages[flight.stage].device;
         if let Some(device) = self.devices.get_mut(&id) {
             device.stalled = true;
+            actions.push(Action::Device { device: id, up: false });
         }
         self.flights.abandon(execution, id);
         let message = format!("no answer from device {id} in time");
@@ -74,6 +79,9 @@ impl Scheduler {
         actions.push(Action::Release(execution));
         let state = self.devices.get_mut(&device)?;
         let was_stalled = std::mem::take(&mut state.stalled);
+        if was_stalled {
+            actions.push(Action::Device { device, up: state.up });
+        }
         was_stalled.then_some(Trigger::Change)
     }
 
