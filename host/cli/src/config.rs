@@ -4,9 +4,10 @@ use crate::admin::DEFAULT_ADMIN;
 use crate::client::Endpoint;
 use crate::commands::serve::ServeArgs;
 use crate::exit::usage;
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use bps_node::{FileConfig, ModelControl, ProfileChoice};
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use std::time::Duration;
 pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:8000";
 /// Looked for in the working folder when no file is named.
 const DEFAULT_FILE: &str = "bps.toml";
+/// A policy's configuration is a few settings; a larger file is a wrong path.
+const POLICY_CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// Everything `bps serve` needs to know, decided.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) policy: String,
     /// Its configuration, JSON; empty: its defaults.
     pub(crate) policy_config: String,
+    /// It was asked for on the command line: no other one will do.
+    pub(crate) policy_strict: bool,
     /// Its seed.
     pub(crate) seed: u64,
     /// The folder that is watched for policies.
@@ -82,6 +87,7 @@ impl Settings {
             let default = bps_node::PolicyChoice::default();
             bps_node::FilePolicy { name: default.name_or_path, config: default.config, seed: default.seed }
         });
+        let policy_strict = flags.policy.is_some() || flags.policy_config.is_some();
         let policy_config = match flags.policy_config {
             Some(text) => policy_config(&text)?,
             // The file's configuration belongs to the file's policy.
@@ -116,6 +122,7 @@ impl Settings {
             devices: if flags.device.is_empty() { file.devices } else { flags.device },
             policy: flags.policy.unwrap_or(file_policy.name),
             policy_config,
+            policy_strict,
             seed: flags.seed.unwrap_or(file_policy.seed),
             policies_dir: flags.policies.or(file.policies),
             activate_on_drop: flags.activate_on_drop.or(file.activate_on_drop).unwrap_or(false),
@@ -131,11 +138,26 @@ impl Settings {
             requests_max: file.requests_max,
             request_bytes_max: file.request_bytes_max,
         };
+        if !is_host_port(&settings.listen) {
+            let example = "such as 127.0.0.1:8000 or [::1]:8000";
+            return Err(usage(format!("listen: {:?} is not HOST:PORT, {example} (--listen)", settings.listen)));
+        }
         if settings.activate_on_drop && settings.policies_dir.is_none() {
             return Err(usage("--activate-on-drop needs a folder to watch: give --policies DIR too"));
         }
         Ok(settings)
     }
+}
+
+/// Whether it has the form of an address; an IPv6 one stands in brackets.
+fn is_host_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let host_fits = match host.strip_prefix('[') {
+            Some(_) => text.parse::<std::net::SocketAddrV6>().is_ok(),
+            None => !host.is_empty() && !host.contains(|c: char| c == ':' || c == '/' || c.is_whitespace()),
+        };
+        host_fits && port.parse::<u16>().is_ok()
+    })
 }
 
 fn endpoint(text: &str) -> Result<Endpoint> {
@@ -148,13 +170,23 @@ pub(crate) fn policy_config(text: &str) -> Result<String> {
         check_json(text, "--policy-config")?;
         return Ok(text.to_owned());
     };
-    let content = fs::read_to_string(path).map_err(|e| usage(format!("policy configuration {path}: {e}")))?;
+    let content = read_bounded(path).map_err(|e| usage(format!("policy configuration {path}: {e}")))?;
     if Path::new(path).extension().is_some_and(|e| e == "toml") {
         let table: toml::Table = toml::from_str(&content).map_err(|e| usage(format!("{path}: {e}")))?;
         return Ok(serde_json::to_string(&table)?);
     }
     check_json(&content, path)?;
     Ok(content)
+}
+
+/// By what comes, not by what the file says its size is: devices and pipes say 0.
+fn read_bounded(path: &str) -> Result<String> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(POLICY_CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > POLICY_CONFIG_BYTES_MAX {
+        return Err(anyhow!("more than the {POLICY_CONFIG_BYTES_MAX} bytes that are read"));
+    }
+    Ok(String::from_utf8(bytes)?)
 }
 
 fn check_json(text: &str, place: &str) -> Result<()> {

@@ -1,10 +1,10 @@
 //! Models on disk: reading one for a command, writing one a command made.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bps_graph::{Graph, Limits};
 use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
 /// Loads an ONNX file within the default limits.
 pub(crate) fn load(path: &Path) -> Result<Graph> {
@@ -13,6 +13,7 @@ pub(crate) fn load(path: &Path) -> Result<Graph> {
 
 /// Writes a file whole or not at all: into its folder under another name, then renamed.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let path = &target(path)?;
     let failed = || format!("cannot write {}", path.display());
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).with_context(failed)?;
@@ -28,6 +29,20 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Where a file written to `path` goes, links followed: a rename would replace a link, or a device node, by the file.
+pub(crate) fn target(path: &Path) -> Result<PathBuf> {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => bail!("cannot write {shown}: it exists and is not a regular file"),
+        Ok(_) => path.canonicalize().with_context(|| format!("cannot write {shown}")),
+        Err(e) if e.kind() == ErrorKind::NotFound && path.is_symlink() => {
+            bail!("cannot write {shown}: it is a link to a file that does not exist")
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(path.to_owned()),
+        Err(e) => Err(e).with_context(|| format!("cannot write {shown}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +55,29 @@ mod tests {
         write(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_named_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in [dir.path(), Path::new("/dev/null")] {
+            let error = write(path, b"one").unwrap_err().to_string();
+            assert!(error.contains(&path.display().to_string()) && error.contains("not a regular file"), "{error}");
+            assert!(!path.is_file());
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(write(&link, b"one").unwrap_err().to_string().contains("link"));
+        fs::write(&file, b"zero").unwrap();
+        write(&link, b"one").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"one");
     }
 
     #[test]

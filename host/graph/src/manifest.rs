@@ -27,9 +27,9 @@ pub struct ModelManifest {
     /// Accuracy that lossy activation codecs may cost, in parts per million.
     #[serde(deserialize_with = "ppm")]
     pub accuracy_budget_ppm: u32,
-    /// Requests that may wait; more are refused at once. 1 to 1,000,000.
-    #[serde(deserialize_with = "queue_max")]
-    pub queue_max: u32,
+    /// Requests that may wait, if not as many as the host's default; more are refused at once. 1 to 1,000,000.
+    #[serde(deserialize_with = "queue_max", skip_serializing_if = "Option::is_none")]
+    pub queue_max: Option<u32>,
     /// Whether paired hosts may fetch the model.
     pub exportable: bool,
     /// Where it may run.
@@ -48,7 +48,7 @@ impl Default for ModelManifest {
             priority: 100,
             batch_max: 32,
             accuracy_budget_ppm: 0,
-            queue_max: 1024,
+            queue_max: None,
             exportable: true,
             placement: Placement::default(),
             preprocess: None,
@@ -187,8 +187,8 @@ fn ppm<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     within(from, 0, 1_000_000)
 }
 
-fn queue_max<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
-    within(from, 1, 1_000_000)
+fn queue_max<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    within(from, 1, 1_000_000).map(Some)
 }
 
 fn inner_path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
@@ -264,7 +264,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!((manifest.slo_ms, manifest.priority, manifest.batch_max), (Some(50.0), 7, 8));
-        assert_eq!((manifest.accuracy_budget_ppm, manifest.queue_max, manifest.exportable), (1000, 64, false));
+        assert_eq!((manifest.accuracy_budget_ppm, manifest.queue_max, manifest.exportable), (1000, Some(64), false));
         assert!(manifest.placement.local_only && manifest.placement.permits("gpu:0", DeviceKind::Gpu));
         assert!(manifest.placement.permits("cpu:0/2", DeviceKind::Cpu));
         assert!(!manifest.placement.permits("cpu:1/2", DeviceKind::Cpu));

@@ -78,11 +78,13 @@ pub struct PolicyChoice {
     pub config: String,
     /// What its random choices are drawn from.
     pub seed: u64,
+    /// Start with this one or not at all, rather than with the last good one: for choices that a person waits for.
+    pub strict: bool,
 }
 
 impl Default for PolicyChoice {
     fn default() -> Self {
-        Self { name_or_path: "batching".into(), config: String::new(), seed: 0 }
+        Self { name_or_path: "batching".into(), config: String::new(), seed: 0, strict: false }
     }
 }
 

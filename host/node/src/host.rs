@@ -180,7 +180,7 @@ fn assemble(config: HostConfig) -> Result<Host, HostError> {
     let metrics = Arc::new(Metrics::new(&names));
     let repository = Repository::new(config.models, config.builtin_models)?;
     let (log, recording) = config.record.as_deref().map(record::open).transpose()?.unzip();
-    let queue_bytes_max = config.sched.queue_bytes_max;
+    let queue_bounds = (config.sched.queue_requests_max, config.sched.queue_bytes_max);
     let scheduler = Scheduler::new(config.sched, clock::now, log);
     let (builder, messages) = policies::channel();
     let parts = Parts { scheduler, engine: engine.clone(), metrics: metrics.clone(), builder: builder.clone() };
@@ -192,7 +192,7 @@ fn assemble(config: HostConfig) -> Result<Host, HostError> {
         state_dir: config.state_dir.clone(),
         next_id: AtomicU32::new(0),
     };
-    let models = Models::new(repository, loader, dispatcher.clone(), config.drain_timeout, queue_bytes_max);
+    let models = Models::new(repository, loader, dispatcher.clone(), config.drain_timeout, queue_bounds);
     models.load_all_blocking()?;
     let maker = Builder {
         policies: PolicyEngine::new(GuestLimits::default())?,

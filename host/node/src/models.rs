@@ -34,7 +34,8 @@ pub(crate) struct Models {
     /// Held by whoever changes models.
     change: tokio::sync::Mutex<()>,
     drain_timeout: Duration,
-    queue_bytes_max: u64,
+    /// Requests and bytes that may wait per model, where the model does not say.
+    queue_bounds: (u32, u64),
 }
 
 /// One version's place.
@@ -60,7 +61,7 @@ impl Models {
         loader: Loader,
         dispatcher: Dispatcher,
         drain_timeout: Duration,
-        queue_bytes_max: u64,
+        queue_bounds: (u32, u64),
     ) -> Self {
         Self {
             repository,
@@ -70,7 +71,7 @@ impl Models {
             world: Mutex::default(),
             change: tokio::sync::Mutex::default(),
             drain_timeout,
-            queue_bytes_max,
+            queue_bounds,
         }
     }
 
@@ -246,8 +247,8 @@ impl Models {
         };
         let limit = |m: &Arc<ServedModel>| QueueLimit {
             model: m.id.0,
-            requests_max: m.manifest.queue_max,
-            bytes_max: self.queue_bytes_max,
+            requests_max: m.manifest.queue_max.unwrap_or(self.queue_bounds.0),
+            bytes_max: self.queue_bounds.1,
         };
         let queue_limits = population.models.iter().map(limit).collect();
         // Sent under the lock, so that worlds arrive in the order of their epochs.

@@ -41,7 +41,7 @@ pub(crate) async fn infer(inner: &Inner, call: InferCall) -> Result<InferReply, 
         if inner.draining.load(Ordering::Acquire) {
             return Err(ServeError::Unavailable("the host is draining".into()));
         }
-        let ready = encoded::decode(&inner.decoders, &model, arranged).await?;
+        let ready = encoded::decode(&inner.decoders, &model, arranged, call.timeout).await?;
         let handed_over = clock::now();
         let deadline = call.timeout.map(|timeout| arrived + Nanos::from(timeout));
         let request = Request {

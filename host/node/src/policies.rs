@@ -94,7 +94,8 @@ impl Policies {
         let _turn = self.turn.lock().await;
         let began = Instant::now();
         let (reply, answer) = oneshot::channel();
-        let choice = PolicyChoice { name_or_path: request.policy, config: request.config, seed: request.seed };
+        let choice =
+            PolicyChoice { name_or_path: request.policy, config: request.config, seed: request.seed, strict: true };
         let (carry_state, rehearse) = (request.carry_state, request.rehearse);
         self.builder.send(BuilderMessage::Prepare { choice, carry_state, rehearse, reply });
         let prepared = answer.await.unwrap_or(Err(SwapError::Stopping))?;

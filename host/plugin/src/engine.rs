@@ -4,7 +4,7 @@ use crate::loaded::LoadedPolicy;
 use crate::{GuestLimits, LoadError, LoadStage, PluginError, guest::GuestState, verify};
 use sha2::{Digest, Sha256};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, EngineWeak};
@@ -15,6 +15,8 @@ pub struct PolicyEngine {
     pub(crate) engine: Engine,
     pub(crate) linker: Arc<Linker<GuestState>>,
     pub(crate) limits: Arc<GuestLimits>,
+    /// Held while a component is compiled.
+    compiling: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for PolicyEngine {
@@ -31,12 +33,13 @@ impl PolicyEngine {
         let mut linker = Linker::new(&engine);
         crate::bindings::Advised::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(refuse)?;
         start_ticker(engine.weak(), limits.tick)?;
-        Ok(Self { engine, linker: Arc::new(linker), limits: Arc::new(limits) })
+        Ok(Self { engine, linker: Arc::new(linker), limits: Arc::new(limits), compiling: Arc::default() })
     }
 
     /// Takes a component through the stages received, compiled, verified and admitted.
     pub fn load(&self, bytes: &[u8]) -> Result<LoadedPolicy, LoadError> {
         verify::received(bytes, &self.limits)?;
+        verify::extent(bytes, &self.limits)?;
         let component = self.compile(bytes)?;
         verify::world(&self.engine, &component)?;
         LoadedPolicy::admit(self.clone(), component, bytes, hex(&Sha256::digest(bytes)))
@@ -46,9 +49,11 @@ impl PolicyEngine {
     /// there, and is a refusal here.
     fn compile(&self, bytes: &[u8]) -> Result<Component, LoadError> {
         let refuse = |reason: String| LoadError::new(LoadStage::Compiled, reason);
-        let (engine, bytes) = (self.engine.clone(), bytes.to_vec());
+        let (engine, bytes, turn) = (self.engine.clone(), bytes.to_vec(), self.compiling.clone());
         let (sender, result) = mpsc::sync_channel(1);
         let work = move || {
+            // One at a time, one that was given up included: memory for compiling is not multiplied.
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             let compiled = catch_unwind(AssertUnwindSafe(|| Component::from_binary(&engine, &bytes)));
             // The receiver is gone if it waited too long; then nobody wants the result.
             let _ = sender.send(compiled);

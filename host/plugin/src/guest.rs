@@ -111,11 +111,11 @@ impl host::Host for GuestState {
         if self.may_log() {
             let policy = &*self.name;
             match level {
-                types::Level::Trace => tracing::trace!(policy, "{text}"),
-                types::Level::Debug => tracing::debug!(policy, "{text}"),
-                types::Level::Info => tracing::info!(policy, "{text}"),
-                types::Level::Warn => tracing::warn!(policy, "{text}"),
-                types::Level::Error => tracing::error!(policy, "{text}"),
+                types::Level::Trace => tracing::trace!(policy, "the policy says: {text}"),
+                types::Level::Debug => tracing::debug!(policy, "the policy says: {text}"),
+                types::Level::Info => tracing::info!(policy, "the policy says: {text}"),
+                types::Level::Warn => tracing::warn!(policy, "the policy says: {text}"),
+                types::Level::Error => tracing::error!(policy, "the policy says: {text}"),
             }
         }
         if matches!(level, types::Level::Error) {

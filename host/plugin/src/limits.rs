@@ -7,6 +7,12 @@ use std::time::Duration;
 pub struct GuestLimits {
     /// Largest component accepted. A Rust policy is a tenth of a megabyte, an interpreter with a policy 2.
     pub component_bytes_max: usize,
+    /// Functions in a component, all its modules together. A Rust policy has a few hundred, an interpreter 10,000.
+    pub functions_max: usize,
+    /// Bytes of one function's code: what an optimiser does with one function is not linear in them.
+    pub function_bytes_max: usize,
+    /// Modules and components inside a component.
+    pub modules_max: usize,
     /// Longest that compiling may take; past it the load fails and the compiler's thread ends by itself.
     pub compile_deadline: Duration,
     /// Linear memory of an instance, all its memories together.
@@ -39,6 +45,9 @@ impl Default for GuestLimits {
     fn default() -> Self {
         Self {
             component_bytes_max: 16 << 20,
+            functions_max: 20_000,
+            function_bytes_max: 256 << 10,
+            modules_max: 64,
             compile_deadline: Duration::from_secs(60),
             memory_bytes_max: 32 << 20,
             table_elements_max: 20_000,

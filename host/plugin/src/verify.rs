@@ -1,6 +1,7 @@
 //! The stages before anything of a component runs: received and verified.
 
 use crate::{GuestLimits, LoadError, LoadStage};
+use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
@@ -32,6 +33,30 @@ pub(crate) fn received(bytes: &[u8], limits: &GuestLimits) -> Result<(), LoadErr
         }
         _ => refuse("not a WebAssembly component".into()),
     }
+}
+
+/// Still the stage received: how much there is to compile, counted without compiling. Machine code and the time for it
+/// grow with functions more than with bytes, so that small files could take gigabytes.
+pub(crate) fn extent(bytes: &[u8], limits: &GuestLimits) -> Result<(), LoadError> {
+    let refuse = |reason: String| LoadError::new(LoadStage::Received, reason);
+    let (mut functions, mut modules) = (0usize, 0usize);
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(|error| refuse(format!("not a well-formed component: {error}")))? {
+            Payload::FunctionSection(section) => functions += section.count() as usize,
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => modules += 1,
+            Payload::CodeSectionEntry(body) if body.range().len() > limits.function_bytes_max => {
+                let max = limits.function_bytes_max;
+                return Err(refuse(format!("a function of {} bytes; at most {max} are taken", body.range().len())));
+            }
+            _ => {}
+        }
+        if functions > limits.functions_max || modules > limits.modules_max {
+            let (most_functions, most_modules) = (limits.functions_max, limits.modules_max);
+            let bounds = format!("at most {most_functions} functions and {most_modules} modules are taken");
+            return Err(refuse(format!("{bounds}; it has {functions} and {modules} or more")));
+        }
+    }
+    Ok(())
 }
 
 fn wrong_version(version: &str) -> LoadError {

@@ -10,9 +10,9 @@ use crate::config::{self, Settings};
 use crate::exit::usage;
 use crate::progress::say;
 use crate::state;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use bps_engine::DeviceRequest;
-use bps_node::{Host, HostConfig, PolicyChoice};
+use bps_node::{Host, HostConfig, HostError, PolicyChoice};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -105,7 +105,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "BPS_STATE_DIR")]
     pub(crate) state_dir: Option<PathBuf>,
     /// Requests that may wait per model; above it clients get 503 [default: 1024].
-    #[arg(long, value_name = "REQUESTS")]
+    #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) queue_max: Option<u32>,
     /// How long stopping waits for requests to end [default: 30s].
     #[arg(long, value_name = "SPAN", value_parser = config::span)]
@@ -175,7 +175,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     let listeners = bind(&endpoints).await?;
     say("starting: devices, models, policy ...");
     let host = tokio::select! {
-        host = Host::start(config) => host.context("the host did not start")?,
+        host = Host::start(config) => host.map_err(|e| not_started(e, settings.policy_strict))?,
         signal = start::stop_signal() => return signal.and_then(|()| bail!("stopped by a signal while starting")),
     };
     let mut serving = listeners.serve(&host, &endpoints)?;
@@ -185,6 +185,14 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
         signal = start::stop_signal() => signal?,
     }
     drain(&host, serving).await
+}
+
+/// A policy that was asked for on the command line and cannot be had is an error of the command line.
+fn not_started(error: HostError, policy_strict: bool) -> anyhow::Error {
+    match error {
+        HostError::Policy { .. } if policy_strict => usage(format!("the host did not start: {error}")),
+        error => anyhow::Error::from(error).context("the host did not start"),
+    }
 }
 
 /// Finishes what waits and runs, unless a second signal says not to.
@@ -227,6 +235,7 @@ fn host_config(settings: &Settings) -> Result<HostConfig> {
             name_or_path: settings.policy.clone(),
             config: settings.policy_config.clone(),
             seed: settings.seed,
+            strict: settings.policy_strict,
         },
         policies_dir: settings.policies_dir.clone(),
         activate_on_drop: settings.activate_on_drop,

@@ -67,6 +67,10 @@ fn contradictions_are_usage_errors() {
         ("--policy-config [1]", "", "JSON object"),
         ("--policy-config {", "", "not JSON"),
         ("--policy-config @/nowhere.json", "", "/nowhere.json"),
+        ("--policy-config @/dev/zero", "", "1048576 bytes"),
+        ("--listen 8000", "", "HOST:PORT"),
+        ("--listen ::1:99999", "", "HOST:PORT"),
+        ("", "listen = 'localhost:http'", "HOST:PORT"),
         ("", "admin = 'unix:'", "admin"),
         ("", "[policy]\nname = 'batching'\nconfig = '{'", "[policy] config"),
     ];
@@ -74,6 +78,30 @@ fn contradictions_are_usage_errors() {
         let error = Settings::merge(flags(words), file(text)).unwrap_err().to_string();
         assert!(error.contains(expected), "{error:?} lacks {expected:?}");
     }
+}
+
+#[test]
+fn a_policy_of_the_command_line_is_the_one() {
+    let file = "[policy]\nname = 'batching'\n";
+    assert!(!merged("", file).policy_strict);
+    assert!(!merged("", "").policy_strict);
+    assert!(merged("--policy local-only", file).policy_strict);
+    assert!(merged("--policy-config {}", file).policy_strict);
+}
+
+#[test]
+fn addresses() {
+    for good in ["127.0.0.1:8000", "localhost:0", "[::1]:80", "[::]:65535"] {
+        assert!(is_host_port(good), "{good:?}");
+    }
+    for bad in ["", ":80", "a", "a:", "a:65536", "::1:80", "[::1]", "[x]:80", "http://a:80", "a b:80"] {
+        assert!(!is_host_port(bad), "{bad:?}");
+    }
+}
+
+#[test]
+fn no_queue_at_all_is_refused() {
+    assert!(Line::try_parse_from(["bps", "--queue-max", "0"]).is_err());
 }
 
 #[test]

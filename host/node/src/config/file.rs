@@ -2,9 +2,12 @@
 
 use crate::{HostError, ProfileChoice};
 use serde::Deserialize;
+use std::fs::File;
+use std::io::{Error, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use toml::de::DeTable;
 
-/// A larger file is refused unread.
+/// A larger file is refused.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The whole file. A field that is absent leaves the default; an unknown one is an error with its line.
@@ -132,12 +135,15 @@ impl FileLimits {
 impl FileConfig {
     /// Reads a file. Relative paths in it are relative to its folder.
     pub fn load(path: &Path) -> Result<Self, HostError> {
-        let size = std::fs::metadata(path).map_err(HostError::io(path))?.len();
-        if size > FILE_BYTES_MAX {
-            let message = format!("{size} bytes, at most {FILE_BYTES_MAX} are read");
+        // By what comes, not by what the file says its size is: devices and pipes say 0.
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(HostError::io(path))?;
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(HostError::io(path))?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            let message = format!("more than the {FILE_BYTES_MAX} bytes that are read");
             return Err(HostError::Config { path: path.into(), line: 1, message });
         }
-        let text = std::fs::read_to_string(path).map_err(HostError::io(path))?;
+        let text = String::from_utf8(bytes).map_err(|e| HostError::io(path)(Error::new(ErrorKind::InvalidData, e)))?;
         let mut config = Self::parse(&text, path)?;
         config.resolve(path.parent().unwrap_or(Path::new("")));
         Ok(config)
@@ -146,15 +152,33 @@ impl FileConfig {
     /// Parses a file's text; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, HostError> {
         let config: Self = toml::from_str(text).map_err(|error| {
-            let at = error.span().map_or(0, |span| span.start);
-            let line = text.bytes().take(at).filter(|b| *b == b'\n').count() + 1;
+            let line = line_at(text, error.span().map_or(0, |span| span.start));
             HostError::Config { path: path.into(), line, message: error.message().to_owned() }
         })?;
         let whole = |message: &str| HostError::Config { path: path.into(), line: 1, message: message.to_owned() };
         if config.tls_cert.is_some() != config.tls_key.is_some() {
             return Err(whole("tls_cert and tls_key belong together: one of them is missing"));
         }
+        if let Some(&setting) = config.zeros().first() {
+            let message = format!("{setting} must be at least 1");
+            return Err(HostError::Config { path: path.into(), line: line_of(text, setting), message });
+        }
         Ok(config)
+    }
+
+    /// Settings that are 0 and must not be: a host would start with them and then serve nothing.
+    fn zeros(&self) -> Vec<&'static str> {
+        let limits = &self.limits;
+        let settings = [
+            ("body_bytes_max", self.body_bytes_max == Some(0)),
+            ("requests_max", self.requests_max == Some(0)),
+            ("request_bytes_max", self.request_bytes_max == Some(0)),
+            ("limits.queue_requests_max", limits.queue_requests_max == Some(0)),
+            ("limits.device_credits", limits.device_credits == Some(0)),
+            ("limits.decide_budget_ms", limits.decide_budget_ms == Some(0)),
+            ("limits.faults_max", limits.faults_max == Some(0)),
+        ];
+        settings.into_iter().filter(|(_, is_zero)| *is_zero).map(|(name, _)| name).collect()
     }
 
     fn resolve(&mut self, folder: &Path) {
@@ -182,6 +206,20 @@ impl FileConfig {
             policy.name = path.to_string_lossy().into_owned();
         }
     }
+}
+
+/// The line of a byte, from 1.
+fn line_at(text: &str, at: usize) -> usize {
+    text.bytes().take(at).filter(|b| *b == b'\n').count() + 1
+}
+
+/// The line where a setting, `name` or `table.name`, has its value.
+fn line_of(text: &str, setting: &str) -> usize {
+    let place = DeTable::parse(text).ok().and_then(|root| match setting.split_once('.') {
+        Some((table, name)) => Some(root.get_ref().get(table)?.get_ref().as_table()?.get(name)?.span().start),
+        None => Some(root.get_ref().get(setting)?.span().start),
+    });
+    line_at(text, place.unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -222,6 +260,13 @@ mod tests {
         assert_eq!(sched.retries_max, bps_sched::Config::default().retries_max);
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        let message = FileConfig::load(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(message.starts_with("/dev/zero:1: more than"), "{message}");
+    }
+
     #[test]
     fn errors_name_file_and_line() {
         let cases = [
@@ -230,6 +275,13 @@ mod tests {
             ("[policy]\nseed = 1\n", "bps.toml:1: missing field `name`"),
             ("tls_cert = \"a.pem\"\n", "bps.toml:1: tls_cert and tls_key belong together"),
             ("listen = \n", "bps.toml:1: "),
+            ("\nbody_bytes_max = 0\n", "bps.toml:2: body_bytes_max must be at least 1"),
+            ("requests_max = 0\n", "bps.toml:1: requests_max must"),
+            ("request_bytes_max = 0\n", "bps.toml:1: request_bytes_max must"),
+            ("[limits]\n\ndevice_credits = 0\n", "bps.toml:3: limits.device_credits must"),
+            ("[limits]\nqueue_requests_max = 0\n", "bps.toml:2: limits.queue_requests_max must"),
+            ("\nlimits = { faults_max = 0 }\n", "bps.toml:2: limits.faults_max must"),
+            ("\nlimits.decide_budget_ms = 0\n", "bps.toml:2: limits.decide_budget_ms must"),
         ];
         for (text, expected) in cases {
             let message = FileConfig::parse(text, Path::new("bps.toml")).unwrap_err().to_string();

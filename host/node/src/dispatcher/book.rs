@@ -102,7 +102,10 @@ impl Book {
             }
             Refusal::QueueFull => ServeError::Unavailable(format!("the queue of model {model} is full")),
             Refusal::Shed => ServeError::Shed,
-            Refusal::Expired => ServeError::Expired(now.since(submission.submitted)),
+            Refusal::Expired => {
+                let asked = submission.request.deadline.map(|deadline| deadline.since(submission.submitted));
+                ServeError::Expired(asked.unwrap_or_else(|| now.since(submission.submitted)))
+            }
             Refusal::Cancelled => ServeError::Unavailable("cancelled".into()),
             Refusal::Failed { attempts, message } => {
                 ServeError::Failed(format!("model {model}: {attempts} executions failed, the last one: {message}"))

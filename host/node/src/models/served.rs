@@ -62,6 +62,11 @@ impl Drop for InFlight {
 }
 
 impl ServedModel {
+    /// Bytes of one row of all outputs; 0 where the file leaves it open.
+    pub(crate) fn output_bytes(&self) -> u64 {
+        self.costs.output_bytes()
+    }
+
     pub(crate) fn in_flight_count(&self) -> usize {
         self.traffic.count.load(Ordering::Acquire)
     }

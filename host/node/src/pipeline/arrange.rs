@@ -8,6 +8,9 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+/// How many times as large as the largest request an answer may be.
+const ANSWER_OVER_REQUEST: u64 = 4;
+
 /// Inputs in the model's order. A BYTES tensor among them still holds encoded images.
 #[derive(Debug)]
 pub(super) struct Arranged {
@@ -57,6 +60,7 @@ pub(super) fn check(model: &ServedModel, inputs: Vec<NamedTensor>, bytes_max: us
         tensors.push(tensor);
     }
     let rows = check_rows(model, rows.unwrap_or(1))?;
+    check_outputs(model, rows, bytes_max)?;
     check_shapes(model, &tensors)?;
     Ok(Arranged { bytes: tensors.iter().map(|t| t.data().len()).sum(), tensors, rows })
 }
@@ -68,6 +72,16 @@ fn check_rows(model: &ServedModel, rows: usize) -> Result<u32, ServeError> {
         Ok(rows) if rows <= max => Ok(rows),
         _ => Err(invalid(model, format!("takes at most {max} rows in a request, got {rows}"))),
     }
+}
+
+/// An answer may be several times the request, but not any number of times.
+fn check_outputs(model: &ServedModel, rows: u32, request_bytes_max: usize) -> Result<(), ServeError> {
+    let got = model.output_bytes().saturating_mul(u64::from(rows));
+    let max = (request_bytes_max as u64).saturating_mul(ANSWER_OVER_REQUEST);
+    if got > max {
+        return Err(ServeError::TooLarge { what: "the answer".into(), got, max });
+    }
+    Ok(())
 }
 
 /// Where the model leaves extents open, the layers decide whether these fit; said here, not by a failed execution.

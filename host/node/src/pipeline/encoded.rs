@@ -5,7 +5,9 @@
 //! BYTES element:  length u32 LE | that many bytes of PNG or JPEG      one image is one row
 //! becomes:        UINT8 [rows, height, width, channels]
 //! ```
-//! Decoding runs on a blocking thread, as many at once as there are cores; what an image may ask for is bounded.
+//! Decoding runs on a blocking thread, as many at once as there are cores. What the images of a request may ask for is
+//! bounded by their headers before anything is decoded, and a request that ends meanwhile gives its seat back at the next
+//! image.
 
 use super::arrange::{Arranged, invalid};
 use crate::ServeError;
@@ -17,11 +19,15 @@ use image::imageops::FilterType;
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Longest side of an image that is decoded.
 const SIDE_MAX: u32 = 16_384;
-/// Memory that decoding one image may take: 64 megapixels of RGB and some.
+/// Pixels that the images of one request may have together: seconds of decoding on a small processor.
+const PIXELS_MAX: u64 = 64 << 20;
+/// Memory that decoding one image may take: [`PIXELS_MAX`] of RGB and some.
 const DECODE_BYTES_MAX: u64 = 256 << 20;
 
 /// Replaces encoded images by pixels; what has none passes through without leaving this thread.
@@ -29,17 +35,29 @@ pub(super) async fn decode(
     decoders: &Arc<Semaphore>,
     model: &Arc<ServedModel>,
     arranged: Arranged,
+    timeout: Option<Duration>,
 ) -> Result<Arranged, ServeError> {
     let encoded = arranged.tensors.iter().position(|t| t.data_type() == DataType::Bytes);
     let Some((index, pixels)) = encoded.zip(model.pixels.clone()) else { return Ok(arranged) };
-    let turn = decoders.clone().acquire_owned().await;
-    let turn = turn.map_err(|_| ServeError::Unavailable("the host is stopping".into()))?;
     let tensor = arranged.tensors[index].clone();
-    let decoding = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        pixels_of(&tensor, &pixels)
-    });
-    let decoded = decoding.await.unwrap_or_else(|_| Err("the decoder failed".into()));
+    let ended = EndOnDrop::default();
+    let flag = ended.0.clone();
+    let decoding = async {
+        let turn = decoders.clone().acquire_owned().await;
+        let turn = turn.map_err(|_| ServeError::Unavailable("the host is stopping".into()))?;
+        let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            pixels_of(&tensor, &pixels, &flag)
+        });
+        Ok(work.await.unwrap_or_else(|_| Err("the decoder failed".into())))
+    };
+    let decoded = match timeout {
+        None => decoding.await,
+        Some(timeout) => {
+            let expired = |_| Err(ServeError::Expired(timeout.into()));
+            tokio::time::timeout(timeout, decoding).await.unwrap_or_else(expired)
+        }
+    }?;
     let tensor = decoded.map_err(|message| {
         let name = &model.graph.inputs[index].name;
         invalid(model, format!("cannot use input {name}: {message}"))
@@ -49,16 +67,38 @@ pub(super) async fn decode(
     Ok(Arranged { bytes: tensors.iter().map(|t| t.data().len()).sum(), tensors, rows: arranged.rows })
 }
 
-fn pixels_of(tensor: &HostTensor, to: &PixelInput) -> Result<HostTensor, String> {
+/// Says, however the request ends, that nobody waits for its pixels any more.
+#[derive(Default)]
+struct EndOnDrop(Arc<AtomicBool>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn pixels_of(tensor: &HostTensor, to: &PixelInput, ended: &AtomicBool) -> Result<HostTensor, String> {
     let mut rest = tensor.data().clone();
     let rows = tensor.rows();
-    let mut pixels = Vec::new();
+    let mut images = Vec::new();
+    let mut pixel_count = 0;
     for row in 0..rows {
         let image = element(&mut rest).ok_or_else(|| format!("element {row} is longer than the data that is left"))?;
-        pixels.extend(one_image(&image, to).map_err(|message| format!("element {row}: {message}"))?);
+        pixel_count += pixel_count_of(&image).map_err(|message| format!("element {row}: {message}"))?;
+        if pixel_count > PIXELS_MAX {
+            return Err(format!("element {row}: the images have more than {PIXELS_MAX} pixels together"));
+        }
+        images.push(image);
     }
     if !rest.is_empty() {
         return Err(format!("{} bytes are left after {rows} elements", rest.len()));
+    }
+    let mut pixels = Vec::new();
+    for (row, image) in images.iter().enumerate() {
+        if ended.load(Ordering::Relaxed) {
+            return Err("the request has ended".into());
+        }
+        pixels.extend(one_image(image, to).map_err(|message| format!("element {row}: {message}"))?);
     }
     let shape = vec![rows, to.height, to.width, to.channels];
     HostTensor::new(DataType::Uint8, shape, pixels.into()).map_err(|e| e.to_string())
@@ -70,13 +110,23 @@ fn element(rest: &mut Bytes) -> Option<Bytes> {
     (length <= rest.len()).then(|| rest.split_to(length))
 }
 
+fn reader(encoded: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, String> {
+    let reader = ImageReader::new(Cursor::new(encoded)).with_guessed_format().map_err(|e| e.to_string())?;
+    match reader.format() {
+        Some(ImageFormat::Png | ImageFormat::Jpeg) => Ok(reader),
+        _ => Err("neither PNG nor JPEG".into()),
+    }
+}
+
+/// As many as the header promises.
+fn pixel_count_of(encoded: &[u8]) -> Result<u64, String> {
+    let (width, height) = reader(encoded)?.into_dimensions().map_err(|e| e.to_string())?;
+    Ok(u64::from(width) * u64::from(height))
+}
+
 /// Decodes, resizes to the input's extents (whatever that does to the aspect ratio), converts to its channels.
 fn one_image(encoded: &[u8], to: &PixelInput) -> Result<Vec<u8>, String> {
-    let mut reader = ImageReader::new(Cursor::new(encoded)).with_guessed_format().map_err(|e| e.to_string())?;
-    match reader.format() {
-        Some(ImageFormat::Png | ImageFormat::Jpeg) => {}
-        _ => return Err("neither PNG nor JPEG".into()),
-    }
+    let mut reader = reader(encoded)?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_MAX);
     limits.max_image_height = Some(SIDE_MAX);
@@ -104,6 +154,10 @@ mod tests {
         PixelInput { input: 0, height: 4, width: 6, channels, mean: per_channel.clone(), scale: per_channel }
     }
 
+    fn pixels(tensor: &HostTensor, channels: usize) -> Result<HostTensor, String> {
+        pixels_of(tensor, &target(channels), &AtomicBool::new(false))
+    }
+
     fn encoded(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
         DynamicImage::ImageRgb8(image::RgbImage::from_pixel(width, height, image::Rgb([200, 100, 50])))
@@ -124,14 +178,14 @@ mod tests {
     #[test]
     fn png_and_jpeg_become_pixels_of_the_inputs_size() {
         let images = [encoded(ImageFormat::Png, 6, 4), encoded(ImageFormat::Jpeg, 30, 20)];
-        let tensor = pixels_of(&elements(&images), &target(3)).unwrap();
+        let tensor = pixels(&elements(&images), 3).unwrap();
         assert_eq!((tensor.data_type(), tensor.shape()), (DataType::Uint8, &[2, 4, 6, 3][..]));
         assert_eq!(tensor.data()[..3], [200, 100, 50]);
         for pixel in tensor.data()[72..].chunks(3) {
             let near = pixel.iter().zip([200u8, 100, 50]).all(|(a, b)| a.abs_diff(b) < 6);
             assert!(near, "a JPEG of one colour keeps it: {pixel:?}");
         }
-        let grey = pixels_of(&elements(&images[..1]), &target(1)).unwrap();
+        let grey = pixels(&elements(&images[..1]), 1).unwrap();
         assert_eq!(grey.shape(), [1, 4, 6, 1]);
     }
 
@@ -145,7 +199,7 @@ mod tests {
             (elements(&[vec![]]), "element 0: neither PNG nor JPEG"),
         ];
         for (tensor, expected) in cases {
-            let message = pixels_of(&tensor, &target(3)).unwrap_err();
+            let message = pixels(&tensor, 3).unwrap_err();
             assert!(message.starts_with(expected), "{message}");
         }
     }
@@ -159,7 +213,7 @@ mod tests {
             (tensor(0, &[1, 2, 3]), "3 bytes are left"),
         ];
         for (tensor, expected) in cases {
-            let message = pixels_of(&tensor, &target(3)).unwrap_err();
+            let message = pixels(&tensor, 3).unwrap_err();
             assert!(message.contains(expected), "{message}");
         }
     }
@@ -170,6 +224,33 @@ mod tests {
         let mut png = encoded(ImageFormat::Png, 1, 1);
         png[16..20].copy_from_slice(&60_000u32.to_be_bytes());
         png[20..24].copy_from_slice(&60_000u32.to_be_bytes());
-        assert!(pixels_of(&elements(&[png]), &target(3)).is_err());
+        assert!(pixels(&elements(&[png]), 3).is_err());
+    }
+
+    #[test]
+    fn the_images_of_a_request_are_bounded_together() {
+        // Each is within bounds; the header is all that is looked at.
+        let mut png = encoded(ImageFormat::Png, 1, 1);
+        png[16..20].copy_from_slice(&8_000u32.to_be_bytes());
+        png[20..24].copy_from_slice(&8_000u32.to_be_bytes());
+        let crc = crc32(&png[12..29]);
+        png[29..33].copy_from_slice(&crc.to_be_bytes());
+        let message = pixels(&elements(&[png.clone(), png]), 3).unwrap_err();
+        assert!(message.starts_with("element 1: the images have more than"), "{message}");
+    }
+
+    #[test]
+    fn a_request_that_has_ended_is_not_decoded() {
+        let images = elements(&[encoded(ImageFormat::Png, 6, 4)]);
+        let message = pixels_of(&images, &target(3), &AtomicBool::new(true)).unwrap_err();
+        assert_eq!(message, "the request has ended");
+    }
+
+    /// As PNG chunks end with.
+    fn crc32(bytes: &[u8]) -> u32 {
+        let step = |crc: u32, byte: &u8| {
+            (0..8).fold(crc ^ u32::from(*byte), |c, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 })
+        };
+        !bytes.iter().fold(!0, step)
     }
 }

@@ -145,7 +145,7 @@ impl Builder {
     /// Takes in what comes with bps.
     pub(crate) fn load_prebuilt(&self) {
         for known in prebuilt::all() {
-            if let Err(error) = self.load(known.wasm, known.name.into(), "prebuilt".into()) {
+            if let Err(error) = self.load(known.wasm, known.name.into(), super::library::PREBUILT.into()) {
                 tracing::error!(name = known.name, %error, "a prebuilt policy does not load");
             }
         }
@@ -154,8 +154,13 @@ impl Builder {
     /// Through the stages received, verified, compiled and admitted, into the library.
     fn load(&self, bytes: &[u8], name: String, origin: String) -> Result<PolicyEntry, PolicyRejected> {
         let loaded = self.policies.load(bytes).map_err(PolicyRejected::from);
+        let in_use = self.dispatcher.policy_status();
         let mut library = self.library.lock();
-        let taken = loaded.and_then(|policy| library.insert(policy, origin.clone()));
+        let in_use = |digest: &str| {
+            let status = in_use.as_ref();
+            status.is_some_and(|s| s.label.digest == digest || s.standby.as_ref().is_some_and(|l| l.digest == digest))
+        };
+        let taken = loaded.and_then(|policy| library.insert(policy, origin.clone(), in_use));
         if let Err(error) = &taken {
             tracing::warn!(origin, stage = error.stage, reason = error.reason, "policy rejected");
             library.reject(name, origin, bytes.len(), error);
@@ -232,7 +237,7 @@ impl Builder {
         for rebuild in self.rebuilds.extract_if(.., |r| r.due <= now).collect::<Vec<_>>() {
             let Rebuild { generation, digest, config, seed, .. } = rebuild;
             let policy = self.library.lock().by_digest(&digest);
-            let choice = PolicyChoice { name_or_path: digest, config, seed };
+            let choice = PolicyChoice { name_or_path: digest, config, seed, strict: true };
             let candidate = match policy {
                 Some(policy) => self.candidate(&policy, &choice, false).map_err(|e| e.to_string()),
                 None => Err("its component is no longer in the library".to_owned()),
@@ -306,6 +311,9 @@ impl Builder {
     pub(crate) fn first(&mut self, choice: &PolicyChoice) -> Result<(), String> {
         let chosen = self.resolve(choice).and_then(|choice| self.start_with(&choice));
         let Err(reason) = chosen else { return Ok(()) };
+        if choice.strict {
+            return Err(reason);
+        }
         let Some((bytes, kept, digest)) = self.last_good.as_ref().and_then(|l| l.read().ok().flatten()) else {
             return Err(reason);
         };

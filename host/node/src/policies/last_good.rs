@@ -73,7 +73,8 @@ impl LastGood {
             return Err(HostError::Config { path, line: 1, message });
         }
         let bytes = state_dir::read_bounded(&self.component(&record.digest), COMPONENT_BYTES_MAX)?;
-        let choice = PolicyChoice { name_or_path: record.name, config: record.config, seed: record.seed };
+        let choice =
+            PolicyChoice { name_or_path: record.name, config: record.config, seed: record.seed, strict: false };
         Ok(bytes.map(|bytes| (bytes, choice, record.digest)))
     }
 

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 const POLICIES_MAX: usize = 128;
 /// Rejections kept for people to read.
 const REJECTED_MAX: usize = 64;
+/// Origin of policies that come with the host.
+pub(crate) const PREBUILT: &str = "prebuilt";
 /// Fewest digits of a digest that name a policy.
 const DIGITS_MIN: usize = 6;
 
@@ -25,9 +27,21 @@ struct Known {
 }
 
 impl Library {
-    /// Takes a policy in. The same component again is no second entry, but counts as the latest of its name.
-    pub(crate) fn insert(&mut self, policy: LoadedPolicy, origin: String) -> Result<PolicyEntry, PolicyRejected> {
+    /// Takes a policy in. The same component again is no second entry, but counts as the latest of its name. Where there
+    /// is no room, the oldest goes that is neither built in nor `in_use`.
+    pub(crate) fn insert(
+        &mut self,
+        policy: LoadedPolicy,
+        origin: String,
+        in_use: impl Fn(&str) -> bool,
+    ) -> Result<PolicyEntry, PolicyRejected> {
         self.known.retain(|k| k.policy.digest() != policy.digest());
+        let dispensable = |k: &Known| k.origin != PREBUILT && !in_use(k.policy.digest());
+        if self.known.len() >= POLICIES_MAX
+            && let Some(oldest) = self.known.iter().position(dispensable)
+        {
+            self.known.remove(oldest);
+        }
         if self.known.len() >= POLICIES_MAX {
             let reason = format!("{POLICIES_MAX} policies are loaded, the most that are kept");
             return Err(PolicyRejected { stage: "received".into(), reason });

@@ -34,7 +34,7 @@ pub(crate) fn digits(name: &str, manifest: &str) -> BuiltinModel {
 }
 
 pub(crate) fn chaos_choice(config: &str) -> PolicyChoice {
-    PolicyChoice { name_or_path: "chaos".into(), config: config.into(), seed: 1 }
+    PolicyChoice { name_or_path: "chaos".into(), config: config.into(), seed: 1, strict: false }
 }
 
 pub(crate) fn chaos() -> Vec<u8> {

@@ -12,6 +12,7 @@ fn bytes_that_are_refused() {
     huge.resize(64 << 20, 0);
     let precompiled = wasmtime::Engine::default().precompile_component(wasm).expect("precompiled");
     let parse = |text: &str| wat::parse_str(text).expect("valid text");
+    let flood = parse(&format!("(component (core module {}))", "(func)".repeat(20_001)));
     // (what, bytes, stage, a word of the reason)
     let cases = [
         ("nothing", vec![], LoadStage::Received, "not a WebAssembly component"),
@@ -20,7 +21,8 @@ fn bytes_that_are_refused() {
         ("precompiled code", precompiled, LoadStage::Received, "precompiled"),
         ("a core module", parse("(module)"), LoadStage::Received, "core module"),
         ("noise", vec![0x93; 4_000], LoadStage::Received, "not a WebAssembly component"),
-        ("a truncated file", wasm[..wasm.len() / 2].to_vec(), LoadStage::Compiled, ""),
+        ("a truncated file", wasm[..wasm.len() / 2].to_vec(), LoadStage::Received, "not a well-formed component"),
+        ("a flood of functions", flood, LoadStage::Received, "at most 20000 functions"),
         ("an empty component", parse("(component)"), LoadStage::Verified, "does not export bps:policy/policy"),
         (
             "an import of WASI",

@@ -30,6 +30,7 @@ struct Trained {
 
 /// Trains, writes the file, and says how good it is.
 pub(super) fn run(task: Task, seed: u64, epochs: u32, output: &Path, out: Output) -> Result<()> {
+    model_file::target(output)?; // said before minutes of training, not after
     let Task::Digits = task;
     let bar = progress::bar(epochs.into(), "training on digits");
     let trained = bps_engine::train::train_digits(seed, epochs, &mut |p| {

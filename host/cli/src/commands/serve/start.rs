@@ -2,11 +2,16 @@
 
 use crate::client::Endpoint;
 use crate::exit::usage;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use bps_api::{ApiConfig, Secret, TlsFiles, admin_router, admin_unix_router, client_router};
 use bps_node::{Host, ModelControl};
+use std::fmt::Display;
+use std::fs;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -58,12 +63,18 @@ pub(crate) struct Serving {
     tasks: JoinSet<Result<()>>,
 }
 
-/// Binds both sockets.
+/// Binds both sockets, a unix socket only as far as it shows that it can be had, and checks the TLS files.
 pub(crate) async fn bind(endpoints: &Endpoints) -> Result<Listeners> {
+    if let Some(files) = endpoints.tls_files() {
+        files.check().map_err(|e| usage(format!("{:#}", anyhow::Error::from(e))))?;
+    }
     let client = listen(&endpoints.listen, "--listen").await?;
     let client_address = client.local_addr()?;
     let (admin, admin_endpoint) = match &endpoints.admin {
-        Endpoint::Unix(path) => (AdminListener::Unix(path.clone()), endpoints.admin.clone()),
+        Endpoint::Unix(path) => {
+            check_unix(path)?;
+            (AdminListener::Unix(path.clone()), endpoints.admin.clone())
+        }
         Endpoint::Http(base) => {
             let listener = listen(base.trim_start_matches("http://"), "--admin").await?;
             let bound = listener.local_addr()?;
@@ -80,9 +91,34 @@ pub(crate) async fn bind(endpoints: &Endpoints) -> Result<Listeners> {
 }
 
 async fn listen(address: &str, flag: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; another process may hold the port, choose one with {flag}")
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            ErrorKind::AddrInUse => format!("another process may hold the port, choose one with {flag}"),
+            _ => format!("{flag} says where"),
+        };
+        anyhow::Error::from(error).context(format!("cannot listen on {address}; {hint}"))
     })
+}
+
+/// Whether the admin socket can be made: the server that makes it starts after the host.
+fn check_unix(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let wrong = |why: &dyn Display| usage(format!("cannot make the admin socket {shown}: {why} (--admin)"));
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return Err(wrong(&"something that is no socket is there")),
+        Ok(_) if UnixStream::connect(path).is_ok() => bail!("another server listens on {shown}; choose with --admin"),
+        _ => {}
+    }
+    // As the server does it: in a folder beside the socket's place.
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let beside = tempfile::Builder::new().prefix(".bps-").tempdir_in(folder).map_err(|e| wrong(&e))?;
+    UnixListener::bind(beside.path().join("s")).map(drop).map_err(|e| wrong(&e))
+}
+
+impl Endpoints {
+    fn tls_files(&self) -> Option<TlsFiles> {
+        self.tls.clone().map(|(cert, key)| TlsFiles { cert, key })
+    }
 }
 
 impl Listeners {
@@ -103,7 +139,7 @@ impl Listeners {
             ..ApiConfig::default()
         };
         let client = client_router(host.clone(), config);
-        let tls = endpoints.tls.clone().map(|(cert, key)| TlsFiles { cert, key });
+        let tls = endpoints.tls_files();
         let mut tasks = JoinSet::new();
         let until = ended();
         tasks.spawn(async move { Ok(bps_api::serve(self.client, tls, client, until).await?) });
@@ -167,12 +203,16 @@ mod tests {
     use super::*;
 
     async fn refused(listen: &str, admin: &str) -> String {
+        refused_with(listen, admin, None).await
+    }
+
+    async fn refused_with(listen: &str, admin: &str, tls: Option<(PathBuf, PathBuf)>) -> String {
         let endpoints = Endpoints {
             listen: listen.into(),
             admin: admin.parse().unwrap(),
             admin_token: String::new(),
             client_token: None,
-            tls: None,
+            tls,
             model_control: ModelControl::None,
             body_bytes_max: 1,
         };
@@ -184,6 +224,25 @@ mod tests {
         assert!(refused("127.0.0.1:0", "0.0.0.0:0").await.contains("loopback"));
         let held = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let taken = held.local_addr().unwrap().to_string();
-        assert!(refused(&taken, "127.0.0.1:0").await.contains("--listen"));
+        let said = refused(&taken, "127.0.0.1:0").await;
+        assert!(said.contains("--listen") && said.contains("another process"), "{said}");
+        let said = refused("192.0.2.1:0", "127.0.0.1:0").await; // a documentation address: no machine has it
+        assert!(said.contains("--listen") && !said.contains("another process"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn what_is_bound_later_is_checked_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, b"not a socket").unwrap();
+        for path in [dir.path().join("none/admin.sock"), file.join("admin.sock"), file] {
+            let said = refused("127.0.0.1:0", &format!("unix:{}", path.display())).await;
+            assert!(said.contains(&path.display().to_string()) && said.contains("--admin"), "{said}");
+        }
+        let live = dir.path().join("live");
+        let _held = UnixListener::bind(&live).unwrap();
+        assert!(refused("127.0.0.1:0", &format!("unix:{}", live.display())).await.contains("another server"));
+        let tls = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        assert!(refused_with("127.0.0.1:0", "127.0.0.1:0", Some(tls)).await.contains("cert.pem"));
     }
 }

@@ -4,7 +4,7 @@ use super::{engine, load};
 use crate::output::Output;
 use crate::table::{self, clean};
 use anyhow::{Context, Result, bail};
-use bps_plugin::recording::{self, Reader, Record, ReplayReport};
+use bps_plugin::recording::{self, Ending, Reader, Record, ReplayReport};
 use bps_plugin::{LoadedPolicy, WasmPolicy};
 use bps_sched::{Fault, Policy};
 use bps_types::policy::{Decision, Dispatch, Selection};
@@ -16,11 +16,13 @@ const DIFFERENCES_KEPT: usize = 16;
 
 /// Replays, and fails where the recorded policy decides otherwise than it did.
 pub(in crate::commands::policy) fn replay(file: &Path, policy: Option<&str>, diff: bool, out: Output) -> Result<()> {
-    let reader = Reader::open(file).with_context(|| format!("{} cannot be replayed", file.display()))?;
+    let mut reader = Reader::open(file).with_context(|| format!("{} cannot be replayed", file.display()))?;
     if let Some(policy) = policy {
         let loaded = load(policy)?;
-        let report = feed(reader, &loaded)?;
-        return out.emit(&report, |r| comparison_text(r, diff));
+        let mut report = feed(&mut reader, &loaded)?;
+        report.ending = ending_text(reader.ending());
+        out.emit(&report, |r| comparison_text(r, diff))?;
+        return verdict(file, report.decisions, reader.ending());
     }
     let report = recording::replay(reader, &engine()?);
     out.emit(&report, |r| replay_text(r, diff))?;
@@ -31,6 +33,25 @@ pub(in crate::commands::policy) fn replay(file: &Path, policy: Option<&str>, dif
         bail!("{} calls came out otherwise than recorded{}", report.differing, hint(diff));
     }
     Ok(())
+}
+
+/// Fails where the comparison says nothing, or not all that the recording held.
+fn verdict(file: &Path, decisions: u64, ending: Option<&Ending>) -> Result<()> {
+    if let Some(Ending::Corrupt(reason)) = ending {
+        bail!("{} is corrupt after what was compared: {}", file.display(), clean(reason));
+    }
+    if decisions == 0 {
+        bail!("{} holds no decision that could be compared", file.display());
+    }
+    Ok(())
+}
+
+fn ending_text(ending: Option<&Ending>) -> String {
+    match ending {
+        Some(Ending::Closed) | None => "closed in order".into(),
+        Some(Ending::Truncated) => "cut off, as after a crash; compared up to there".into(),
+        Some(Ending::Corrupt(reason)) => format!("corrupt: {reason}"),
+    }
 }
 
 fn hint(diff: bool) -> &'static str {
@@ -64,6 +85,7 @@ fn sides(place: &str, recorded: &str, replayed: &str) -> String {
 #[derive(Debug, Default, Serialize)]
 struct Comparison {
     policy: String,
+    ending: String,
     decisions: u64,
     equal: u64,
     recorded: Habits,
@@ -113,7 +135,7 @@ fn request_count(dispatch: &Dispatch) -> u64 {
 
 /// Shows every recorded situation to another policy. It never sees what its own decisions would have led to, so this tells
 /// how it decides, not how it would have done.
-fn feed(reader: Reader<'_>, loaded: &LoadedPolicy) -> Result<Comparison> {
+fn feed(reader: &mut Reader<'_>, loaded: &LoadedPolicy) -> Result<Comparison> {
     let manifest = loaded.manifest();
     let mut comparison =
         Comparison { policy: format!("{} {}", manifest.name, manifest.version), ..Comparison::default() };
@@ -170,8 +192,9 @@ impl Comparison {
 
 fn comparison_text(comparison: &Comparison, diff: bool) -> String {
     let mut text = format!(
-        "policy     {}\ndecisions  {} compared, {} equal\nrecorded   {}\nreplayed   {}\n",
+        "policy     {}\nending     {}\ndecisions  {} compared, {} equal\nrecorded   {}\nreplayed   {}\n",
         clean(&comparison.policy),
+        clean(&comparison.ending),
         table::count(comparison.decisions),
         table::count(comparison.equal),
         comparison.recorded.text(),
@@ -202,5 +225,23 @@ mod tests {
         for part in ["2 compared, 1 equal", "2 dispatches, 3.0 requests", "waited 1 times", "record 1\n"] {
             assert!(text.contains(part), "{text:?} lacks {part:?}");
         }
+    }
+
+    #[test]
+    fn a_recording_that_cannot_be_trusted_fails() {
+        let said = |decisions, ending: Ending| {
+            let result = verdict(Path::new("x.bpsrec"), decisions, Some(&ending));
+            (ending_text(Some(&ending)), result.err().map(|e| e.to_string()).unwrap_or_default())
+        };
+        assert_eq!(said(1, Ending::Closed), ("closed in order".into(), String::new()));
+        assert!(said(0, Ending::Closed).1.contains("no decision"));
+        let (text, error) = said(1, Ending::Truncated);
+        assert!(text.contains("cut off") && error.is_empty(), "{text:?} {error:?}");
+        assert!(said(0, Ending::Truncated).1.contains("no decision"));
+        let (text, error) = said(1, Ending::Corrupt("checksum".into()));
+        assert!(
+            text.contains("corrupt") && error.contains("x.bpsrec") && error.contains("checksum"),
+            "{text:?} {error:?}"
+        );
     }
 }
