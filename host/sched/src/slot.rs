@@ -271,6 +271,16 @@ impl PolicySlot {
         if rebuilt {
             return self.author().label.clone();
         }
+        let again = |p: &Instance| {
+            p.author.label == self.author().label && self.active.as_ref().is_some_and(|a| a.config == p.config)
+        };
+        if previous.as_ref().is_some_and(again) {
+            // The same policy set up the same way is no predecessor to go back to: the one before it stays.
+            if let Some(old) = previous {
+                self.log(now, LogEntry::Dropped { generation: old.author.generation.0, fault: None });
+            }
+            return self.author().label.clone();
+        }
         self.drop_standby(now);
         let standard = previous.as_ref().map(|p| p.record.standard());
         let label = previous.as_ref().map_or_else(|| self.fallback_author.label.clone(), |p| p.author.label.clone());

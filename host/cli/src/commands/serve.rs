@@ -172,19 +172,20 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
         model_control: settings.model_control,
         body_bytes_max: config.body_bytes_max,
     };
+    let mut signals = StopSignals::listen()?;
     let listeners = bind(&endpoints).await?;
     say("starting: devices, models, policy ...");
     let host = tokio::select! {
         host = Host::start(config) => host.map_err(|e| not_started(e, settings.policy_strict))?,
-        signal = start::stop_signal() => return signal.and_then(|()| bail!("stopped by a signal while starting")),
+        () = signals.next() => bail!("stopped by a signal while starting"),
     };
     let mut serving = listeners.serve(&host, &endpoints)?;
     say(&summary::text(&host, &settings, &serving.addresses, file_path.as_deref(), &token_path));
     tokio::select! {
         error = serving.failed() => return Err(error),
-        signal = start::stop_signal() => signal?,
+        () = signals.next() => {}
     }
-    drain(&host, serving).await
+    drain(&host, serving, &mut signals).await
 }
 
 /// A policy that was asked for on the command line and cannot be had is an error of the command line.
@@ -196,11 +197,11 @@ fn not_started(error: HostError, policy_strict: bool) -> anyhow::Error {
 }
 
 /// Finishes what waits and runs, unless a second signal says not to.
-async fn drain(host: &Host, serving: Serving) -> Result<()> {
+async fn drain(host: &Host, serving: Serving, signals: &mut StopSignals) -> Result<()> {
     say("stopping: finishing what waits and runs (a second signal ends at once)");
     let report = tokio::select! {
         report = host.drain() => report,
-        signal = start::stop_signal() => return signal.and_then(|()| bail!("ended by a second signal before the drain was over")),
+        () = signals.next() => bail!("ended by a second signal before the drain was over"),
     };
     serving.stop().await;
     let answered = crate::table::count(report.ledger.answered);

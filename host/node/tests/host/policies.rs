@@ -184,8 +184,8 @@ async fn a_plan_of_two_stages_on_two_devices_answers_the_same() {
         crate::stand::assert_close(&crate::stand::values(&split), &crate::stand::values(&whole));
     }
     assert!(host.receipts(10).iter().all(|r| r.stages.len() == 2), "{:?}", host.receipts(1));
+    settled(&host).await;
     let text = host.render_metrics();
     assert!(text.contains("bps_outputs_held 0"), "no output stays behind: {text}");
-    settled(&host).await;
     settled(&one).await;
 }

@@ -121,13 +121,14 @@ impl Scheduler {
     fn answer(&mut self, flight: &Flight, execution: ExecutionId, actions: &mut Vec<Action>) {
         let (mut row, mut answered, mut missed) = (0, 0, 0);
         let slo = self.slo(flight);
+        let mut answers = Vec::with_capacity(flight.members.len());
         for member in &flight.members {
             let request = &member.waiting.request;
             if member.gone {
                 self.ledger.late += 1;
             } else {
                 let total = self.now.since(member.waiting.arrived);
-                actions.push(Action::Answer(Answer {
+                answers.push(Action::Answer(Answer {
                     request: request.id,
                     execution,
                     row,
@@ -148,7 +149,9 @@ impl Scheduler {
         let gone = flight.members.len() as u64 - answered;
         let generation = flight.author.generation;
         self.slot.note_answers(generation, answered + gone, missed + gone, self.now, &self.config);
+        // Who has its answer finds its receipt.
         self.close(flight, Verdict::Done, (missed + gone) as u32, 0, actions);
+        actions.append(&mut answers);
     }
 
     fn slo(&self, flight: &Flight) -> Nanos {

@@ -179,23 +179,48 @@ impl Serving {
     }
 }
 
-/// Waits for SIGTERM or SIGINT.
+/// SIGTERM and SIGINT (Ctrl-C), listened to from the moment this is made: one that comes while nobody waits is kept.
 #[cfg(unix)]
-pub(super) async fn stop_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be awaited")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be awaited")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+pub(super) struct StopSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
 }
 
-/// Waits for Ctrl-C.
+#[cfg(unix)]
+impl StopSignals {
+    pub(super) fn listen() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("SIGTERM cannot be awaited")?,
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT cannot be awaited")?,
+        })
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Ctrl-C.
 #[cfg(not(unix))]
-pub(super) async fn stop_signal() -> Result<()> {
-    tokio::signal::ctrl_c().await.context("Ctrl-C cannot be awaited")
+pub(super) struct StopSignals;
+
+#[cfg(not(unix))]
+impl StopSignals {
+    pub(super) fn listen() -> Result<Self> {
+        Ok(Self)
+    }
+
+    /// Waits for the next one; where it cannot be awaited, for ever.
+    pub(super) async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 #[cfg(test)]
