@@ -3,6 +3,7 @@
 mod start;
 mod summary;
 
+use start::StopSignals;
 pub(crate) use start::{Endpoints, Serving, bind};
 
 use crate::client::Endpoint;
