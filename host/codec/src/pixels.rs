@@ -63,7 +63,9 @@ mod tests {
     #[test]
     fn lengths_are_checked() {
         let shape = PixelShape { rows: 1, height: 2, width: 2, channels: 1 };
-        let cases: [(&[u8], &[f32], &[f32], &str); 3] = [
+        // (pixels, mean, scale, a word of the refusal)
+        type Case<'a> = (&'a [u8], &'a [f32], &'a [f32], &'a str);
+        let cases: [Case<'_>; 3] = [
             (&[0; 3], &[0.], &[1.], "image batch should have 4 bytes, got 3"),
             (&[0; 4], &[], &[1.], "mean should have 1 channels, got 0"),
             (&[0; 4], &[0.], &[1., 1.], "scale should have 1 channels, got 2"),
