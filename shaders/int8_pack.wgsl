@@ -1,11 +1,11 @@
-// Floats to one byte each behind a header of scale and zero. One invocation per output word.
+// Floats to one byte each, every row behind a header of scale and zero. One invocation per output word.
 // Reference and layout: bps_codec::int8.
 
 @group(0) @binding(0) var<storage, read_write> values: array<u32>;
-// Least and greatest key, as int8_range leaves them.
+// Least and greatest key of each row, as int8_range leaves them.
 @group(0) @binding(1) var<storage, read_write> range: array<u32>;
 @group(0) @binding(2) var<storage, read_write> words: array<u32>;
-// x: elements, y: words, z, w: 0
+// x: elements of a row, y: words of a row, z: rows, w: 0
 @group(0) @binding(3) var<uniform> info: vec4<u32>;
 
 // Inverse of the key in int8_range.
@@ -33,31 +33,35 @@ fn encode(bits: u32, scale: f32, zero: f32) -> u32 {
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    let w = id.x + id.y * groups.x * 256u;
-    if (w >= info.y) {
+    let at = id.x + id.y * groups.x * 256u;
+    if (at >= info.y * info.z) {
         return;
     }
+    let row = at / info.y;
+    let w = at % info.y;
+    let least = range[2u * row];
+    let greatest = range[2u * row + 1u];
     var scale = 0.0;
     var zero = 0.0;
     // Keys in the wrong order: there was no finite element.
-    if (range[0] <= range[1]) {
-        zero = number(range[0]);
-        scale = (number(range[1]) * 0.5 - zero * 0.5) / 127.0;
+    if (least <= greatest) {
+        zero = number(least);
+        scale = (number(greatest) * 0.5 - zero * 0.5) / 127.0;
         // Subnormal scales are unusable: a device may flush them to zero, and their inverse overflows.
         if (scale < 1.17549435e-38) {
             scale = 0.0;
         }
     }
     if (w < 2u) {
-        words[w] = bitcast<u32>(select(scale, zero, w == 1u));
+        words[at] = bitcast<u32>(select(scale, zero, w == 1u));
         return;
     }
     var word = 0u;
     for (var k = 0u; k < 4u; k++) {
         let i = (w - 2u) * 4u + k;
         if (i < info.x) {
-            word |= encode(values[i], scale, zero) << (8u * k);
+            word |= encode(values[row * info.x + i], scale, zero) << (8u * k);
         }
     }
-    words[w] = word;
+    words[at] = word;
 }

@@ -1,10 +1,12 @@
-// Least and greatest finite element, as keys that order like the numbers: the first step of int8 packing.
-// Each invocation takes every stride-th element, each workgroup one atomic pair. Reference: bps_codec::int8::Affine::fit.
+// Least and greatest finite element of each row, as keys that order like the numbers: the first step of int8 packing.
+// A row has workgroups of its own. Each invocation takes every stride-th element, each workgroup one atomic pair.
+// Reference: bps_codec::int8::Affine::fit.
 
 @group(0) @binding(0) var<storage, read_write> values: array<u32>;
-// [0] starts as 0xffffffff and becomes the least key, [1] starts as 0 and becomes the greatest.
+// Two words a row: the first starts as 0xffffffff and becomes the least key, the second starts as 0 and becomes the
+// greatest.
 @group(0) @binding(1) var<storage, read_write> range: array<atomic<u32>>;
-// x: elements, y: invocations in all, z, w: 0
+// x: elements of a row, y: invocations a row (a multiple of 256), z: rows, w: 0
 @group(0) @binding(2) var<uniform> info: vec4<u32>;
 
 var<workgroup> least: array<u32, 256>;
@@ -17,15 +19,20 @@ fn key(bits: u32) -> u32 {
 
 @compute @workgroup_size(256)
 fn main(
-    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
+    let index = group.x + group.y * groups.x;
+    let row_groups = max(info.y / 256u, 1u);
+    let row = index / row_groups;
+    // The grid overshoots: workgroups behind the last row have nothing to read.
+    let count = select(0u, info.x, row < info.z);
     var lo = 0xffffffffu;
     var hi = 0u;
-    var i = id.x + id.y * groups.x * 256u;
-    while (i < info.x) {
-        let bits = values[i];
+    var i = (index % row_groups) * 256u + local;
+    while (i < count) {
+        let bits = values[row * info.x + i];
         // All exponent bits set: infinite or not a number.
         if ((bits & 0x7f800000u) != 0x7f800000u) {
             lo = min(lo, key(bits));
@@ -43,8 +50,8 @@ fn main(
         }
         workgroupBarrier();
     }
-    if (local == 0u) {
-        atomicMin(&range[0], least[0]);
-        atomicMax(&range[1], greatest[0]);
+    if (local == 0u && row < info.z) {
+        atomicMin(&range[2u * row], least[0]);
+        atomicMax(&range[2u * row + 1u], greatest[0]);
     }
 }

@@ -2,5 +2,6 @@
 //! together.
 
 mod examples;
+mod hosts;
 mod seam;
 mod tidy;

@@ -2,7 +2,7 @@
 //! node runs, over scripted arrivals and cost tables.
 
 use bps_plugin::{GuestLimits, PolicyEngine, prebuilt};
-use bps_sched::{Briefing, Candidate, Config};
+use bps_sched::{Briefing, Candidate};
 use bps_sim::{Report, Setup, SimDevice, SimModel, Simulation, Step, Workload};
 use bps_types::policy::DeviceKind;
 use bps_types::{DeviceId, ModelId, Nanos};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 const MODEL: ModelId = ModelId(0);
 
-fn candidate(name: &str, config: &str, briefing: Arc<Briefing>) -> Box<Candidate> {
+pub(crate) fn candidate(name: &str, config: &str, briefing: Arc<Briefing>) -> Box<Candidate> {
     let engine = PolicyEngine::new(GuestLimits::default()).expect("a policy engine starts");
     let component = prebuilt::find(name).unwrap_or_else(|| panic!("{name} is prebuilt"));
     let loaded = engine.load(component.wasm).expect("a prebuilt policy loads");
@@ -21,9 +21,9 @@ fn candidate(name: &str, config: &str, briefing: Arc<Briefing>) -> Box<Candidate
 
 /// Two equal CPU halves and a model whose batch of 32 costs about six times a single row.
 fn setup() -> Setup {
-    let device = |name: &str| SimDevice { name: name.into(), kind: DeviceKind::Cpu, slowdown: 1.0 };
+    let device = |name: &str| SimDevice { name: name.into(), kind: DeviceKind::Cpu, host: 0, slowdown: 1.0 };
     let model = SimModel::linear("m", Nanos::from_millis(50), Nanos::from_micros(850), Nanos::from_micros(150), 2);
-    Setup { devices: vec![device("cpu:0/2"), device("cpu:1/2")], models: vec![model], config: Config::default() }
+    Setup::alone(vec![device("cpu:0/2"), device("cpu:1/2")], vec![model])
 }
 
 fn run(policies: &[(&str, &str, Nanos)], load: Workload, end: Nanos) -> Report {

@@ -13,9 +13,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("plugin", &["types", "sched"]),
     ("sim", &["types", "sched"]),
     ("engine", &["types", "graph", "codec"]),
-    ("node", &["types", "graph", "sched", "plugin", "engine"]),
+    ("wire", &["types"]),
+    ("transport", &["types", "wire"]),
+    ("emulator", &["types"]),
+    ("node", &["types", "graph", "codec", "sched", "plugin", "engine", "wire", "transport"]),
     ("api", &["types", "node"]),
-    ("cli", &["types", "graph", "codec", "sched", "plugin", "sim", "engine", "node", "api"]),
+    ("cli", &["types", "graph", "codec", "sched", "plugin", "sim", "engine", "transport", "emulator", "node", "api"]),
 ];
 
 /// Libraries that only some crates may know.
@@ -24,7 +27,9 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("burn", &["engine"]),
     ("wgpu", &["engine"]),
     ("axum", &["api"]),
-    ("tokio", &["node", "api", "cli"]),
+    ("tokio", &["transport", "node", "api", "cli"]),
+    ("quinn", &["transport"]),
+    ("tun-rs", &["emulator"]),
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
     ("prost", &["graph"]),
@@ -37,6 +42,7 @@ const ABSENT: &[(&str, &[&str])] = &[
     ("sched", CLOCKS_AND_HASHES),
     ("sim", CLOCKS_AND_HASHES),
     ("graph", CLOCKS),
+    ("wire", CLOCKS_AND_HASHES),
 ];
 const CLOCKS: &[&str] = &["Instant::now", "SystemTime::now", "thread::spawn", "rand::rng()"];
 const CLOCKS_AND_HASHES: &[&str] =

@@ -1,4 +1,4 @@
-//! The admin interface: policies, devices, receipts and the ledger of a running host.
+//! The admin interface: policies, devices, peers, receipts and the ledger of a running host.
 //!
 //! It has its own listener and is never part of the client port. A caller must show the token. Over TCP it must also come
 //! as a program of this machine: `guard` checks `Host` and `Origin`, so that no web page can reach it by a name that
@@ -46,6 +46,7 @@ fn routes(host: Host) -> Router {
     Router::new()
         .route("/v1/status", get(status::status))
         .route("/v1/devices", get(status::devices))
+        .route("/v1/peers", get(status::peers))
         .route("/v1/ledger", get(status::ledger))
         .route("/v1/receipts", get(status::receipts))
         .route("/v1/policies", get(policies::list).post(policies::upload))

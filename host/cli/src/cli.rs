@@ -1,6 +1,9 @@
 //! The command line: its grammar, and the dispatch to commands.
 
-use crate::commands::{bench, completions, demo, devices, infer, model, policy, profile, receipts, serve};
+use crate::commands::{
+    bench, completions, demo, devices, infer, model, pair, peers, policy, profile, receipts, serve, testbed,
+    unpair,
+};
 use crate::logging::{self, LogFormat};
 use crate::output::{Format, Output};
 use anyhow::{Context, Result};
@@ -60,7 +63,11 @@ enum Command {
     Model(model::ModelArgs),
     Policy(policy::PolicyArgs),
     Receipts(receipts::ReceiptsArgs),
+    Pair(pair::PairArgs),
+    Unpair(unpair::UnpairArgs),
+    Peers(peers::PeersArgs),
     Bench(bench::BenchArgs),
+    Testbed(Box<testbed::TestbedArgs>),
     Completions(completions::CompletionsArgs),
 }
 
@@ -78,7 +85,11 @@ pub(crate) fn run() -> Result<()> {
         Command::Model(args) => model::run(&args, out),
         Command::Policy(args) => wait(policy::run(args, out)),
         Command::Receipts(args) => wait(receipts::run(args, out)),
+        Command::Pair(args) => wait(pair::run(args, out)),
+        Command::Unpair(args) => unpair::run(args, out),
+        Command::Peers(args) => wait(peers::run(args, out)),
         Command::Bench(args) => wait(bench::run(args, out)),
+        Command::Testbed(args) => wait(testbed::run(*args, out)),
         Command::Completions(args) => completions::run(&args),
     }
 }
@@ -128,7 +139,13 @@ mod tests {
             "bps policy replay r.bpsrec --policy p.wasm --diff",
             "bps profile m.onnx --device cpu --batch 1,2,4 --layers",
             "bps receipts --last 3",
+            "bps peers --format json --admin unix:/x",
+            "bps pair --format json --listen 127.0.0.1:0 --wait 30s --allow execute",
+            "bps pair 10.0.0.2:7861 K7QF-2M9X-8RTD --window 4 --bytes-max 1GiB --peer-port none",
+            "bps unpair edge --state-dir /tmp/x",
             "bps bench swap --swaps 10",
+            "bps testbed --short --format json",
+            "bps testbed --model resnet18 --slowdown 4,16 --link 10Mbit/20ms --policy bps --kill-peer-at 5s --trace t.json",
             "bps completions zsh",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
@@ -145,6 +162,8 @@ mod tests {
             ("bps devices --format xml", ErrorKind::InvalidValue),
             ("bps serve --drain-timeout soon", ErrorKind::ValueValidation),
             ("bps bench decide --rounds 0", ErrorKind::ValueValidation),
+            ("bps pair host CODE --wait 5s", ErrorKind::ArgumentConflict),
+            ("bps unpair", ErrorKind::MissingRequiredArgument),
         ] {
             assert_eq!(Cli::try_parse_from(line.split(' ')).unwrap_err().kind(), kind, "{line}");
         }

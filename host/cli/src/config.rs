@@ -2,17 +2,22 @@
 
 use crate::admin::DEFAULT_ADMIN;
 use crate::client::Endpoint;
-use crate::commands::serve::ServeArgs;
+use crate::commands::serve::{CarrierArg, PeerListen, ServeArgs};
 use crate::exit::usage;
 use anyhow::{Result, anyhow};
-use bps_node::{FileConfig, ModelControl, ProfileChoice};
+use bps_node::{FileConfig, FilePeers, ModelControl, PeersConfig, ProfileChoice};
+use bps_transport::PeerStore;
+use clap::ValueEnum;
 use std::fs;
 use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where clients connect unless told otherwise.
 pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:8000";
+/// Where other hosts connect unless told otherwise.
+pub(crate) const DEFAULT_PEER_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 7860));
 /// Looked for in the working folder when no file is named.
 const DEFAULT_FILE: &str = "bps.toml";
 /// A policy's configuration is a few settings; a larger file is a wrong path.
@@ -61,6 +66,8 @@ pub(crate) struct Settings {
     pub(crate) sched: bps_sched::Config,
     /// Most bytes of a request; none: the host's default.
     pub(crate) body_bytes_max: Option<usize>,
+    /// How this host meets others; none: it has no state folder to know them from.
+    pub(crate) peers: Option<PeersConfig>,
     /// Most requests held; none: the host's default.
     pub(crate) requests_max: Option<usize>,
     /// Most bytes of input held; none: the host's default.
@@ -79,6 +86,11 @@ pub(crate) fn read_file(named: Option<&Path>) -> Result<(FileConfig, Option<Path
 }
 
 impl Settings {
+    /// Whether other hosts may come: then a host without models of its own has something to do.
+    pub(crate) fn has_peers(&self) -> bool {
+        self.peers.as_ref().is_some_and(|peers| peers.listen.is_some())
+    }
+
     /// Flags over file over defaults.
     pub(crate) fn merge(flags: ServeArgs, file: FileConfig) -> Result<Self> {
         let mut models = flags.model;
@@ -106,6 +118,9 @@ impl Settings {
             Some(admin) => admin,
             None => endpoint(file.admin.as_deref().unwrap_or(DEFAULT_ADMIN))?,
         };
+        let state_dir = flags.state_dir.or(file.state_dir).or_else(crate::state::folder);
+        let given = GivenPeers { name: flags.name, listen: flags.peer_listen, carrier: flags.carrier };
+        let peers = peers(given, file.peers, state_dir.as_deref())?;
         let mut sched = bps_sched::Config::default();
         file.limits.apply(&mut sched);
         if let Some(queue_max) = flags.queue_max {
@@ -127,7 +142,8 @@ impl Settings {
             policies_dir: flags.policies.or(file.policies),
             activate_on_drop: flags.activate_on_drop.or(file.activate_on_drop).unwrap_or(false),
             record: flags.record.or(file.record),
-            state_dir: flags.state_dir.or(file.state_dir).or_else(crate::state::folder),
+            peers,
+            state_dir,
             profile: flags.profile.map(Into::into).or(file.profile).unwrap_or_default(),
             drain_timeout: flags
                 .drain_timeout
@@ -147,6 +163,58 @@ impl Settings {
         }
         Ok(settings)
     }
+}
+
+/// What the flags say of other hosts.
+struct GivenPeers {
+    name: Option<String>,
+    listen: Option<PeerListen>,
+    carrier: Option<CarrierArg>,
+}
+
+/// How this host meets others; none without a state folder, which is where they are known from. It listens where it is
+/// told to, else once a host is paired.
+fn peers(given: GivenPeers, file: FilePeers, state_dir: Option<&Path>) -> Result<Option<PeersConfig>> {
+    let from_file = |e: String| usage(format!("[peers] {e}"));
+    let listen = match (given.listen, &file.listen) {
+        (Some(listen), _) => Some(listen),
+        (None, Some(text)) => Some(text.parse().map_err(|e| from_file(format!("listen: {e}")))?),
+        (None, None) => None,
+    };
+    let carrier = match (given.carrier, &file.carrier) {
+        (Some(carrier), _) => carrier,
+        (None, Some(text)) => CarrierArg::from_str(text, false).map_err(|e| from_file(format!("carrier: {e}")))?,
+        (None, None) => CarrierArg::default(),
+    };
+    let Some(folder) = state_dir else {
+        return match listen {
+            Some(PeerListen::At(_)) => Err(usage("other hosts are known from the state folder: give --state-dir DIR")),
+            _ => Ok(None),
+        };
+    };
+    let listen = match listen {
+        Some(PeerListen::At(address)) => Some(address),
+        Some(PeerListen::Nowhere) => None,
+        None => {
+            let known = PeerStore::open(folder).map_err(|e| usage(format!("the paired hosts: {e}")))?;
+            (!known.list().is_empty()).then_some(DEFAULT_PEER_LISTEN)
+        }
+    };
+    let defaults = PeersConfig::default();
+    Ok(Some(PeersConfig {
+        name: given.name.or(file.name).unwrap_or_else(machine_name),
+        listen,
+        carrier: carrier.into(),
+        window: file.window.unwrap_or(defaults.window),
+        disk_bytes_max: file.disk_bytes_max.unwrap_or(defaults.disk_bytes_max),
+    }))
+}
+
+/// What this machine calls itself.
+pub(crate) fn machine_name() -> String {
+    let read = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let name = read("/proc/sys/kernel/hostname").or_else(|| std::env::var("HOSTNAME").ok());
+    name.filter(|n| !n.is_empty()).unwrap_or_else(|| "host".into())
 }
 
 /// Whether it has the form of an address; an IPv6 one stands in brackets.

@@ -42,6 +42,11 @@ impl Latencies {
         self.nanos.add(&other.nanos).expect("histograms of one kind");
     }
 
+    /// The latency that this share of all do not exceed, milliseconds; 0 where there are none.
+    pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
+        self.nanos.value_at_quantile(share) as f64 / 1e6
+    }
+
     /// The figures people ask for.
     pub(crate) fn summary(&self) -> LatencySummary {
         let micros = |nanos: u64| nanos as f64 / 1e3;

@@ -1,40 +1,35 @@
-//! CPU references for the kernels in `shaders/`: what each one computes, in plain Rust that anyone can check.
+//! How tensors travel between hosts: the registry of codecs, their processor path, and the CPU references of the kernels
+//! in `shaders/`, in plain Rust that anyone can check.
 //!
-//! Stands beside the engine: it uses these functions where a device has no WGSL, and its tests hold every kernel against
-//! them.
+//! Stands beside the engine: it packs and unpacks on a GPU where it can and uses these functions everywhere else, and its
+//! tests hold every kernel against them. What comes off the wire as [`bps_types::Packed`] goes through [`decode`],
+//! [`decode_f32_into`] or [`open`], and through nothing else.
 //!
-//! **Invariants.** No I/O, no clock, no device. Lengths are checked before anything is read or allocated; a mismatch is
-//! an error, never a panic.
+//! A codec is a [`Layout`] (what happens to the elements) and, for some, zstd over the laid-out bytes. Every layout but
+//! JPEG's has a length that follows from type and shape, and treats each row by itself: rows of one batch may be cut
+//! apart or put together without a change to their values.
+//!
+//! **Invariants.** No I/O, no clock, no device. Everything that is decoded is hostile: lengths are checked before
+//! anything is read or allocated, no tensor is larger than [`VALUE_BYTES_MAX`], and a mismatch is an error that names the
+//! codec and the place, never a panic.
 
 #![forbid(unsafe_code)]
 
+mod coding;
+mod error;
+pub mod f16;
 pub mod int8;
-mod pixels;
+mod jpeg;
+pub mod pixels;
+mod registry;
+mod squeeze;
+mod timing;
 
-pub use pixels::{PixelShape, normalize_u8};
-
-/// Data that does not fit its description.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CodecError {
-    /// The data is longer or shorter than its shape says.
-    #[error("{what} should have {expected} {unit}, got {got}")]
-    Length {
-        /// Which data.
-        what: &'static str,
-        /// What is counted.
-        unit: &'static str,
-        /// Wanted.
-        expected: usize,
-        /// Found.
-        got: usize,
-    },
-    /// The described size does not fit in memory.
-    #[error("{what} is too large")]
-    TooLarge {
-        /// Which data.
-        what: &'static str,
-    },
-}
+pub use coding::{Opened, VALUE_BYTES_MAX, decode, decode_f32_into, encode, open, seal};
+pub use error::CodecError;
+pub use pixels::{PixelShape, denormalize, denormalize_u8, normalize_u8};
+pub use registry::{CodecSpec, Layout, RAW, codecs, spec};
+pub use timing::{CodecTiming, Ends, fit, measure, measure_one, sample};
 
 /// Errors unless `got == expected`.
 fn check_length(what: &'static str, unit: &'static str, expected: usize, got: usize) -> Result<(), CodecError> {

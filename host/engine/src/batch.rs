@@ -4,8 +4,9 @@ use crate::device::OpenDevice;
 use crate::host::{Tensor, upload};
 use crate::model::{Model, PixelInput};
 use crate::{JobError, kernel};
+use bps_codec::Layout;
 use bps_types::{DataType, HostTensor};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 
 /// One input of the model for the whole batch, still in host memory.
@@ -19,6 +20,8 @@ enum StagedData {
     Floats(Vec<f32>),
     /// Image bytes for the kernel on the device.
     Pixels(Vec<u8>),
+    /// Packed rows for the kernel on the device.
+    Packed(Layout, Bytes),
 }
 
 /// Joins the requests' rows; `requests[r][i]` is input `i` of request `r`.
@@ -43,20 +46,24 @@ pub(crate) fn assemble(
                 .map_err(|message| JobError::failed(format!("input `{}`: {message}", inputs[i].name)))
         })
         .collect::<Result<_, _>>()?;
-    let rows = |s: &Staged| s.shape.first().copied().unwrap_or(1);
-    if let Some(other) = staged.iter().find(|s| rows(s) != rows(&staged[0])) {
-        let message = format!("inputs of {} and {} rows in one batch", rows(&staged[0]), rows(other));
-        return Err(JobError::failed(message));
+    same_rows(staged)
+}
+
+/// Errors unless all inputs have as many rows.
+pub(crate) fn same_rows(staged: Vec<Staged>) -> Result<Vec<Staged>, JobError> {
+    let rows = staged.first().map_or(1, Staged::row_count);
+    match staged.iter().map(Staged::row_count).find(|other| *other != rows) {
+        Some(other) => Err(JobError::failed(format!("inputs of {rows} and {other} rows in one batch"))),
+        None => Ok(staged),
     }
-    Ok(staged)
 }
 
 /// Joins the rows of one input's tensors. Image bytes stay bytes if all of them are and the device has a kernel.
-fn join(parts: &[&HostTensor], pixels: Option<&PixelInput>, has_kernel: bool) -> Result<Staged, String> {
+pub(crate) fn join(parts: &[&HostTensor], pixels: Option<&PixelInput>, has_kernel: bool) -> Result<Staged, String> {
     let mut rows = 0;
     let mut row_shape: Option<Vec<usize>> = None;
     for part in parts {
-        let shape = network_shape(part, pixels)?;
+        let shape = network_shape(part.data_type(), part.shape(), pixels)?;
         let [n, rest @ ..] = &shape[..] else { return Err("a tensor without a batch dimension".into()) };
         if row_shape.get_or_insert_with(|| rest.to_vec()) != rest {
             return Err(format!("rows of different shapes in one batch: {row_shape:?} and {rest:?}"));
@@ -90,18 +97,19 @@ fn join(parts: &[&HostTensor], pixels: Option<&PixelInput>, has_kernel: bool) ->
 }
 
 /// The shape that a tensor has for the network; an error if it cannot be this input.
-fn network_shape(tensor: &HostTensor, pixels: Option<&PixelInput>) -> Result<Vec<usize>, String> {
-    match (tensor.data_type(), pixels) {
-        (DataType::Fp32, _) => Ok(tensor.shape().to_vec()),
-        (DataType::Uint8, Some(p)) => match *tensor.shape() {
+pub(crate) fn network_shape(
+    data_type: DataType,
+    shape: &[usize],
+    pixels: Option<&PixelInput>,
+) -> Result<Vec<usize>, String> {
+    match (data_type, pixels) {
+        (DataType::Fp32, _) => Ok(shape.to_vec()),
+        (DataType::Uint8, Some(p)) => match *shape {
             [n, h, w, c] if (h, w, c) == (p.height, p.width, p.channels) => Ok(vec![n, c, h, w]),
-            _ => Err(format!(
-                "UINT8 images have shape [rows, {}, {}, {}], got {:?}",
-                p.height,
-                p.width,
-                p.channels,
-                tensor.shape()
-            )),
+            _ => {
+                let (height, width, channels) = (p.height, p.width, p.channels);
+                Err(format!("UINT8 images have shape [rows, {height}, {width}, {channels}], got {shape:?}"))
+            }
         },
         (DataType::Uint8, None) => Err("UINT8 needs a preprocessing description in the model's model.toml".into()),
         (other, _) => Err(format!("FP32 expected, got {other}")),
@@ -112,6 +120,11 @@ impl Staged {
     /// Values for the network as they are; as many as `shape` says.
     pub(crate) fn floats(shape: Vec<usize>, values: Vec<f32>) -> Self {
         Self { shape, data: StagedData::Floats(values) }
+    }
+
+    /// Packed rows for a device that has a kernel for the layout.
+    pub(crate) fn packed(shape: Vec<usize>, layout: Layout, bytes: Bytes) -> Self {
+        Self { shape, data: StagedData::Packed(layout, bytes) }
     }
 
     /// Extent of the batch dimension.
@@ -147,15 +160,18 @@ impl Staged {
         let data = match &self.data {
             StagedData::Floats(values) => StagedData::Floats(values[cut(values.len())].to_vec()),
             StagedData::Pixels(bytes) => StagedData::Pixels(bytes[cut(bytes.len())].to_vec()),
+            // In both layouts all rows have the same length.
+            StagedData::Packed(layout, bytes) => StagedData::Packed(*layout, bytes.slice(cut(bytes.len()))),
         };
         Self { shape, data }
     }
 
-    /// Moves the input to the device; image bytes are normalised there.
-    pub(crate) fn upload(self, model: &Model, device: &OpenDevice) -> Result<Tensor, JobError> {
-        match (self.data, model.pixels()) {
+    /// Moves the input to the device; image bytes are normalised and packed rows unpacked there.
+    pub(crate) fn upload(self, pixels: Option<&PixelInput>, device: &OpenDevice) -> Result<Tensor, JobError> {
+        match (self.data, pixels) {
             (StagedData::Pixels(bytes), Some(pixels)) => kernel::normalize(device, bytes, pixels, self.shape[0]),
             (StagedData::Pixels(_), None) => Err(JobError::failed("image bytes without a description")),
+            (StagedData::Packed(layout, bytes), _) => kernel::unpack(device, layout, &bytes, &self.shape),
             (StagedData::Floats(values), _) => Ok(upload(values, &self.shape, device.burn())),
         }
     }

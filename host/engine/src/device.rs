@@ -1,7 +1,7 @@
 //! Devices brought up: what they are called, what they can hold, and Burn's handle.
 
 use crate::adapter::{Found, GRAPHICS, found};
-use crate::{DeviceRequest, EngineError, RequestedKind};
+use crate::{DeviceRequest, EngineError, JobError, RequestedKind};
 use bps_types::policy::DeviceKind;
 use burn::backend::DispatchDevice;
 use burn::tensor::Device;
@@ -53,6 +53,11 @@ impl OpenDevice {
             DispatchDevice::Cube(device) => Some((device.clone(), device.client())),
             _ => None,
         }
+    }
+
+    /// Waits until the device has done all it was told.
+    pub(crate) fn sync(&self) -> Result<(), JobError> {
+        self.burn.sync().map_err(|e| JobError::classify(None, e.to_string()))
     }
 
     /// Memory that a further model could use; none where the system does not tell.

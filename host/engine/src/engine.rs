@@ -4,7 +4,8 @@ use crate::check::{KernelCheck, check_kernels};
 use crate::device::{DeviceDescription, OpenDevice, open};
 use crate::executor::{Command, Worker, batch_shapes};
 use crate::profile::{Profile, profile};
-use crate::{DeviceRequest, EngineError, Job, JobError, Model, PixelInput};
+use crate::{DeviceRequest, EngineError, Job, JobError, Model, PixelInput, codecs};
+use bps_codec::CodecTiming;
 use bps_graph::Graph;
 use crossbeam_channel::{Sender, unbounded};
 use std::sync::Arc;
@@ -70,7 +71,7 @@ impl Engine {
                 }
                 let layers = 0..program.graph.layers.len();
                 program.run(&mut values, layers, &shapes, at, &mut |_| Ok(()))?;
-                worker.device.burn().sync().map_err(|e| JobError::classify(None, e.to_string()))
+                worker.device.sync()
             })
         })?;
         outcome.map_err(|source| EngineError::Execution { device: name, source })
@@ -120,6 +121,14 @@ impl Engine {
     pub fn check_kernels(&self, device: usize) -> Result<Vec<KernelCheck>, EngineError> {
         let name = self.name(device)?;
         let outcome = self.call(device, |worker| check_kernels(&worker.device))?;
+        outcome.map_err(|source| EngineError::Execution { device: name, source })
+    }
+
+    /// Measures what codecs cost on a device, the way jobs use them; on a GPU that includes moving packed bytes from it and
+    /// to it. Declared slowdown included. Bounded to about 100 ms (longer where kernels must be compiled first). Blocks.
+    pub fn measure_codecs(&self, device: usize) -> Result<Vec<CodecTiming>, EngineError> {
+        let name = self.name(device)?;
+        let outcome = self.call(device, |worker| codecs::measure(&worker.device))?;
         outcome.map_err(|source| EngineError::Execution { device: name, source })
     }
 

@@ -3,19 +3,18 @@
 //! The queue into it has no bound of its own: the scheduler above hands a device at most a few jobs, and a job that
 //! waits there is already in memory.
 
-use crate::batch::{Staged, assemble, join_rows};
+use crate::arrive;
+use crate::batch::{Staged, assemble};
 use crate::device::OpenDevice;
-use crate::host::{Tensor, read_back};
-use crate::program::{Program, Values, constant};
-use crate::{Job, JobError, JobInput, JobOutput, Model};
-use bps_graph::{Shapes, ValueId};
+use crate::passage::{Lane, Outcome, Passage};
+use crate::program::{Program, Values};
+use crate::{Job, JobError, JobInput, JobOutput, Leave, Model};
+use bps_graph::Shapes;
 use bps_types::HostTensor;
 use crossbeam_channel::Receiver;
-use rayon::prelude::*;
 use std::any::Any;
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,11 +71,18 @@ impl Worker {
     }
 
     fn job(&mut self, job: Job) {
-        let Job { model, from_cut, until_cut, input, done } = job;
+        let Job { model, from_cut, until_cut, input, leave, done } = job;
         let started = Instant::now();
-        let result = self.guarded(&model, |worker, at| worker.execute(&model, from_cut, until_cut, input, at));
+        let result = self.guarded(&model, |worker, at| worker.execute(&model, from_cut, until_cut, input, leave, at));
         self.slow_down(started.elapsed());
-        done(result.map(|tensors| JobOutput { tensors, elapsed: started.elapsed() }));
+        let slowdown = self.device.description.slowdown;
+        done(result.map(|outcome| JobOutput {
+            tensors: outcome.tensors,
+            packed: outcome.packed,
+            elapsed: started.elapsed(),
+            decode: outcome.decode.mul_f32(slowdown),
+            encode: outcome.encode.mul_f32(slowdown),
+        }));
     }
 
     /// Sleeps for the declared slowdown.
@@ -104,24 +110,27 @@ impl Worker {
         from_cut: usize,
         until_cut: usize,
         input: JobInput,
+        leave: Leave,
         at: &At,
-    ) -> Result<Vec<HostTensor>, JobError> {
+    ) -> Result<Outcome, JobError> {
         let graph = model.graph().clone();
         let cut_count = graph.cuts.len();
         if from_cut > until_cut || until_cut >= cut_count {
             return Err(JobError::failed(format!("cuts {from_cut}..{until_cut} of {cut_count}")));
         }
         let program = self.program(model)?;
-        let (enter, staged) = match input {
-            JobInput::Requests(requests) if from_cut == 0 => {
-                (&graph.input_values, assemble(model, &requests, &self.device)?)
-            }
-            JobInput::Requests(_) => return Err(JobError::failed("requests enter at the first cut only")),
-            JobInput::Activation(tensors) => (&graph.cuts[from_cut].values, self.resume(model, from_cut, &tensors)?),
+        let arrived = matches!(input, JobInput::Arrived(_));
+        let started = Instant::now();
+        let staged = self.stage(model, from_cut, input)?;
+        let decode = if arrived { started.elapsed() } else { Duration::ZERO };
+        let passage = Passage {
+            model,
+            program: &program,
+            device: &self.device.clone(),
+            enter: if from_cut == 0 { &graph.input_values } else { &graph.cuts[from_cut].values },
+            leave: if until_cut + 1 == cut_count { &graph.output_values } else { &graph.cuts[until_cut].values },
+            layers: graph.cuts[from_cut].layer..graph.cuts[until_cut].layer,
         };
-        let leave = if until_cut + 1 == cut_count { &graph.output_values } else { &graph.cuts[until_cut].values };
-        let layers = graph.cuts[from_cut].layer..graph.cuts[until_cut].layer;
-        let passage = Passage { model, program: &program, device: &self.device.clone(), enter, leave, layers };
         let row_count = staged.first().map_or(1, Staged::row_count);
         let mut lanes = Vec::new();
         for staged in Staged::split(staged, self.lane_count(model, row_count)) {
@@ -132,15 +141,19 @@ impl Worker {
             };
             lanes.push(Lane { staged, shapes: self.shapes(model, inputs)? });
         }
-        if lanes.len() == 1 {
-            return lanes
-                .into_iter()
-                .map(|lane| passage.run(lane, at))
-                .collect::<Result<Vec<_>, _>>()
-                .map(|mut r| r.remove(0));
+        let mut outcome = passage.carry_out(lanes, leave, arrived, at)?;
+        outcome.decode += decode;
+        Ok(outcome)
+    }
+
+    /// Checks and joins what goes in.
+    fn stage(&mut self, model: &Model, from_cut: usize, input: JobInput) -> Result<Vec<Staged>, JobError> {
+        match input {
+            JobInput::Requests(requests) if from_cut == 0 => assemble(model, &requests, &self.device),
+            JobInput::Requests(_) => Err(JobError::failed("requests enter at the first cut only")),
+            JobInput::Activation(tensors) => self.resume(model, from_cut, &tensors),
+            JobInput::Arrived(arrivals) => arrive::stage(self, model, from_cut, &arrivals),
         }
-        let parts = lanes.into_par_iter().map(|lane| guard(model, |at| passage.run(lane, at)));
-        join_rows(parts.collect::<Result<_, _>>()?)
     }
 
     /// Parts into which a batch is cut; one where there is nothing to share.
@@ -162,7 +175,7 @@ impl Worker {
         let shapes = self.shapes(model, staged.iter().map(|s| s.shape.clone()).collect())?;
         let mut values = program.values();
         for (id, staged) in program.graph.input_values.iter().zip(staged) {
-            values.set(*id, staged.upload(model, &self.device)?);
+            values.set(*id, staged.upload(model.pixels(), &self.device)?);
         }
         Ok((values, shapes))
     }
@@ -224,46 +237,8 @@ impl Worker {
     }
 }
 
-/// What every lane of a job does.
-struct Passage<'a> {
-    model: &'a Model,
-    program: &'a Program,
-    device: &'a OpenDevice,
-    enter: &'a [ValueId],
-    leave: &'a [ValueId],
-    layers: Range<usize>,
-}
-
-/// Some rows of a job.
-struct Lane {
-    staged: Vec<Staged>,
-    shapes: Arc<Shapes>,
-}
-
-impl Passage<'_> {
-    fn run(&self, lane: Lane, at: &At) -> Result<Vec<HostTensor>, JobError> {
-        let mut values = self.program.values();
-        for (id, staged) in self.enter.iter().zip(lane.staged) {
-            values.set(*id, staged.upload(self.model, self.device)?);
-        }
-        self.program.run(&mut values, self.layers.clone(), &lane.shapes, at, &mut |_| Ok(()))?;
-        self.leave.iter().map(|id| self.result(&values, *id, &lane.shapes)).collect()
-    }
-
-    /// Reads a result back. A model may hand an input or a constant through.
-    fn result(&self, values: &Values, id: ValueId, shapes: &Shapes) -> Result<HostTensor, JobError> {
-        if let Some(host) = constant(&self.program.graph, id) {
-            return Ok(host.clone());
-        }
-        let tensor: Tensor = values.get(id).ok_or_else(|| {
-            JobError::failed(format!("value `{}` was not computed", self.program.graph.values[id.index()].name))
-        })?;
-        read_back(tensor, shapes.of(id), self.device)
-    }
-}
-
 /// Runs `work`; a panic in it becomes an error that names the layer.
-fn guard<T>(model: &Model, work: impl FnOnce(&At) -> Result<T, JobError>) -> Result<T, JobError> {
+pub(crate) fn guard<T>(model: &Model, work: impl FnOnce(&At) -> Result<T, JobError>) -> Result<T, JobError> {
     let at = Cell::new(None);
     let outcome = catch_unwind(AssertUnwindSafe(|| work(&at)));
     let layer = at.get().and_then(|i| model.graph().layers.get(i)).map(|l| l.name.as_str());

@@ -1,7 +1,7 @@
 //! What an executor is asked to do and what it answers.
 
 use crate::{JobError, Model};
-use bps_types::HostTensor;
+use bps_types::{HostTensor, Packed};
 use std::fmt;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ pub struct Job {
     pub until_cut: usize,
     /// What goes in.
     pub input: JobInput,
+    /// In which form the result is wanted.
+    pub leave: Leave,
     /// Takes the result, on the executor's thread: hand it over and return.
     pub done: Box<dyn FnOnce(JobResult) + Send>,
 }
@@ -27,15 +29,40 @@ pub enum JobInput {
     Requests(Vec<Vec<HostTensor>>),
     /// The values of cut `from_cut`, FP32, in the cut's order.
     Activation(Vec<HostTensor>),
+    /// What came from other hosts, per arrival the values of cut `from_cut` in the cut's order (at cut 0 the model's
+    /// inputs in theirs, image bytes as for requests). Rows are joined in order. Hostile: whatever is wrong with it is
+    /// [`JobError::Failed`].
+    Arrived(Vec<Vec<Packed>>),
+}
+
+/// In which form a job's result leaves the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// As tensors in host memory.
+    Tensors,
+    /// Encoded for another host; on a GPU, f16 and int8 are packed there, so that only packed bytes are read back.
+    Packed {
+        /// A codec of `bps_codec` that takes FP32.
+        codec: u8,
+        /// Its rate; 0 where it has none.
+        rate: u8,
+    },
 }
 
 /// What comes out of a job.
 #[derive(Clone, Debug)]
 pub struct JobOutput {
-    /// The values of cut `until_cut` in its order; at the last cut the model's outputs in theirs.
+    /// The values of cut `until_cut` in its order; at the last cut the model's outputs in theirs. Empty where packed
+    /// ones were asked for.
     pub tensors: Vec<HostTensor>,
-    /// Time on the device: assembly of the batch, upload, layers, read-back, declared slowdown.
+    /// The same encoded; empty unless asked for.
+    pub packed: Vec<Packed>,
+    /// Time on the device: assembly of the batch or decoding, upload, layers, read-back, encoding, declared slowdown.
     pub elapsed: Duration,
+    /// The part of it that decoding took, until what arrived was on the device; zero for other inputs.
+    pub decode: Duration,
+    /// The part of it that encoding took, on a GPU read-back included; zero unless packed ones were asked for.
+    pub encode: Duration,
 }
 
 /// What `done` gets.
@@ -48,6 +75,7 @@ impl fmt::Debug for Job {
             .field("from_cut", &self.from_cut)
             .field("until_cut", &self.until_cut)
             .field("input", &self.input)
+            .field("leave", &self.leave)
             .finish_non_exhaustive()
     }
 }

@@ -1,29 +1,32 @@
 //! The kernels of `shaders/` on a device: what is bound, and how many invocations run.
 
+mod pack;
+
+pub(crate) use pack::{pack, unpack};
+
 use crate::JobError;
 use crate::device::OpenDevice;
 use crate::host::Tensor;
 use crate::model::PixelInput;
-use bps_codec::int8;
-use burn::backend::Cube;
 use burn::backend::wgpu::{CubeTensor, KernelSource, SourceKernel, SourceTemplate};
+use burn::backend::{Cube, CubeDevice};
 use burn::cubecl::client::Client;
 use burn::cubecl::prelude::KernelId;
 use burn::cubecl::server::{Handle, KernelArguments, MetadataBindingInfo};
 use burn::cubecl::{CubeCount, CubeDim};
-use burn::tensor::{DType, Shape};
+use burn::tensor::{Bytes, DType, Shape};
 
 /// Invocations of a workgroup, as every shader declares.
 const WORKGROUP: usize = 256;
 /// Most workgroups along one dimension that every adapter allows.
 const GROUPS_MAX: usize = 65_535;
-/// Workgroups of a reduction: enough to fill a GPU, few enough to end in few atomics.
-const REDUCTION_GROUPS: usize = 256;
 
 /// A file of `shaders/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Shader {
     NormalizeU8,
+    F16Pack,
+    F16Unpack,
     Int8Range,
     Int8Pack,
     Int8Unpack,
@@ -31,12 +34,15 @@ pub(crate) enum Shader {
 
 impl Shader {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 4] = [Self::NormalizeU8, Self::Int8Range, Self::Int8Pack, Self::Int8Unpack];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::NormalizeU8, Self::F16Pack, Self::F16Unpack, Self::Int8Range, Self::Int8Pack, Self::Int8Unpack];
 
     /// The file's text.
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::NormalizeU8 => include_str!("../../../shaders/normalize_u8.wgsl"),
+            Self::F16Pack => include_str!("../../../shaders/f16_pack.wgsl"),
+            Self::F16Unpack => include_str!("../../../shaders/f16_unpack.wgsl"),
             Self::Int8Range => include_str!("../../../shaders/int8_range.wgsl"),
             Self::Int8Pack => include_str!("../../../shaders/int8_pack.wgsl"),
             Self::Int8Unpack => include_str!("../../../shaders/int8_unpack.wgsl"),
@@ -76,10 +82,10 @@ fn count(n: usize) -> Result<u32, JobError> {
     u32::try_from(n).map_err(|_| JobError::failed(format!("{n} elements are too many for a kernel")))
 }
 
-/// Bytes as whole words.
-fn padded(mut bytes: Vec<u8>) -> Vec<u8> {
+/// Moves bytes to a device as whole words, at least one.
+fn upload_words(client: &Client, mut bytes: Vec<u8>) -> Handle {
     bytes.resize(bytes.len().next_multiple_of(4).max(4), 0);
-    bytes
+    client.create(Bytes::from_bytes_vec(bytes))
 }
 
 fn le_bytes(words: impl IntoIterator<Item = u32>) -> Vec<u8> {
@@ -99,53 +105,21 @@ pub(crate) fn normalize(
     if shape.byte_count() != Ok(elements) {
         return Err(JobError::failed(format!("{elements} image bytes do not fit {shape:?}")));
     }
-    let source = client.create_from_slice(&padded(bytes));
-    let factors = le_bytes(pixels.mean.iter().chain(&pixels.scale).map(|f| f.to_bits()));
-    let factors = client.create_from_slice(&factors);
+    let source = upload_words(&client, bytes);
+    let factors = upload_words(&client, le_bytes(pixels.mean.iter().chain(&pixels.scale).map(|f| f.to_bits())));
     let planes = client.empty(elements * 4);
     let info = [count(elements)?, count(shape.height * shape.width)?, count(shape.channels)?, 0];
     launch(&client, Shader::NormalizeU8, &[&source, &factors, &planes], info, elements);
-    client.check([&planes]).map_err(|e| JobError::classify(None, e.to_string()))?;
-    let dims = Shape::from(vec![rows, shape.channels, shape.height, shape.width]);
-    let tensor = CubeTensor::new_contiguous(client, cube, dims, planes, DType::F32);
+    let dims = vec![rows, shape.channels, shape.height, shape.width];
+    tensor(client, cube, planes, dims)
+}
+
+/// Makes a contiguous FP32 tensor of a buffer that kernels have been told to fill; errors where that cannot succeed.
+fn tensor(client: Client, cube: CubeDevice, values: Handle, dims: Vec<usize>) -> Result<Tensor, JobError> {
+    client.check([&values]).map_err(|e| JobError::classify(None, e.to_string()))?;
+    let tensor = CubeTensor::new_contiguous(client, cube, Shape::from(dims), values, DType::F32);
     // The const rank is not checked; the tensor keeps its own.
-    Ok(burn::tensor::Tensor::<4>::from_primitive::<Cube>(tensor).into_dispatch())
-}
-
-/// Packs values on the device; the layout is `bps_codec::int8`'s.
-pub(crate) fn int8_pack(device: &OpenDevice, values: &[f32]) -> Result<Vec<u32>, JobError> {
-    let (_, client) = device.client().ok_or_else(|| JobError::failed("this device has no kernels"))?;
-    let word_count = int8::word_count(values.len());
-    let source = client.create_from_slice(&padded(le_bytes(values.iter().map(|v| v.to_bits()))));
-    let range = client.create_from_slice(&le_bytes([u32::MAX, 0]));
-    let words = client.empty(word_count * 4);
-    let invocations = values.len().min(REDUCTION_GROUPS * WORKGROUP).next_multiple_of(WORKGROUP).max(WORKGROUP);
-    let info = [count(values.len())?, count(invocations)?, 0, 0];
-    launch(&client, Shader::Int8Range, &[&source, &range], info, invocations);
-    let info = [count(values.len())?, count(word_count)?, 0, 0];
-    launch(&client, Shader::Int8Pack, &[&source, &range, &words], info, word_count);
-    read_words(&client, words, word_count)
-}
-
-/// Unpacks `element_count` values on the device.
-pub(crate) fn int8_unpack(device: &OpenDevice, words: &[u32], element_count: usize) -> Result<Vec<f32>, JobError> {
-    let (_, client) = device.client().ok_or_else(|| JobError::failed("this device has no kernels"))?;
-    if words.len() != int8::word_count(element_count) {
-        return Err(JobError::failed(format!("{} words do not hold {element_count} elements", words.len())));
-    }
-    if element_count == 0 {
-        return Ok(vec![]);
-    }
-    let source = client.create_from_slice(&le_bytes(words.iter().copied()));
-    let values = client.empty(element_count * 4);
-    launch(&client, Shader::Int8Unpack, &[&source, &values], [count(element_count)?, 0, 0, 0], element_count);
-    Ok(read_words(&client, values, element_count)?.into_iter().map(f32::from_bits).collect())
-}
-
-fn read_words(client: &Client, handle: Handle, word_count: usize) -> Result<Vec<u32>, JobError> {
-    let bytes = client.read_one(handle).map_err(|e| JobError::classify(None, e.to_string()))?;
-    let words: Vec<u32> = bytes.as_chunks::<4>().0.iter().take(word_count).map(|b| u32::from_le_bytes(*b)).collect();
-    if words.len() == word_count { Ok(words) } else { Err(JobError::failed("a kernel's result is too short")) }
+    Ok(burn::tensor::Tensor::<1>::from_primitive::<Cube>(tensor).into_dispatch())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::batch::assemble;
 use crate::executor::{Worker, batch_shapes};
 use crate::host::read_back;
-use crate::{JobError, JobInput, Model};
+use crate::{JobError, JobInput, Leave, Model};
 use bps_types::HostTensor;
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -101,7 +101,7 @@ fn once(
     at: &Cell<Option<usize>>,
 ) -> Result<Sample, JobError> {
     let device = worker.device.clone();
-    let sync = || device.burn().sync().map_err(|e| JobError::classify(None, e.to_string()));
+    let sync = || device.sync();
     let program = worker.program(model)?;
     sync()?;
     let started = Instant::now();
@@ -129,7 +129,8 @@ fn once(
     }
     let overhead = nanos(upload + started.elapsed());
     let started = Instant::now();
-    worker.execute(model, 0, model.graph().cuts.len() - 1, JobInput::Requests(vec![request.to_vec()]), at)?;
+    let input = JobInput::Requests(vec![request.to_vec()]);
+    worker.execute(model, 0, model.graph().cuts.len() - 1, input, Leave::Tensors, at)?;
     Ok(Sample { layers, overhead, whole: nanos(started.elapsed()) })
 }
 

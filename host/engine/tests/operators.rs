@@ -1,6 +1,6 @@
 //! Every operator against values that onnxruntime computed; see `data/make_cases.py`.
 
-use bps_engine::{Engine, Job, JobInput, JobResult, Model};
+use bps_engine::{Engine, Job, JobInput, JobResult, Leave, Model};
 use bps_graph::{Graph, Limits};
 use bps_types::HostTensor;
 use serde_json::Value;
@@ -23,7 +23,8 @@ fn run(engine: &Engine, model: &Model, inputs: Vec<HostTensor>) -> JobResult {
     let until_cut = model.graph().cuts.len() - 1;
     let done = Box::new(move |result| answer.send(result).unwrap());
     let input = JobInput::Requests(vec![inputs]);
-    engine.submit(0, Job { model: model.clone(), from_cut: 0, until_cut, input, done });
+    let leave = Leave::Tensors;
+    engine.submit(0, Job { model: model.clone(), from_cut: 0, until_cut, input, leave, done });
     answered.recv().unwrap()
 }
 

@@ -2,10 +2,12 @@
 
 mod file;
 
-pub use file::{FileConfig, FileLimits, FilePolicy, ModelControl};
+pub use file::{FileConfig, FileLimits, FilePeers, FilePolicy, ModelControl};
 
 use bps_engine::DeviceRequest;
+use bps_transport::CarrierChoice;
 use bytes::Bytes;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +31,8 @@ pub struct HostConfig {
     pub sched: bps_sched::Config,
     /// Where cost tables come from.
     pub profile: ProfileChoice,
+    /// How this host meets others; none: not at all. Needs a state folder.
+    pub peers: Option<PeersConfig>,
     /// How long a drain or an unload waits for requests to end.
     pub drain_timeout: Duration,
     /// Models that come with the binary.
@@ -54,6 +58,7 @@ impl Default for HostConfig {
             record: None,
             sched: bps_sched::Config::default(),
             profile: ProfileChoice::Quick,
+            peers: None,
             drain_timeout: Duration::from_secs(30),
             builtin_models: vec![],
             body_bytes_max: 64 << 20,
@@ -85,6 +90,27 @@ pub struct PolicyChoice {
 impl Default for PolicyChoice {
     fn default() -> Self {
         Self { name_or_path: "batching".into(), config: String::new(), seed: 0, strict: false }
+    }
+}
+
+/// How a host meets others. Who they are and what they may do is in the state folder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeersConfig {
+    /// What others call this host.
+    pub name: String,
+    /// Where they connect; none: this host only connects to them.
+    pub listen: Option<SocketAddr>,
+    /// What carries tensors.
+    pub carrier: CarrierChoice,
+    /// Dispatches that each of them may have with each device here at once; what was granted when pairing may be less.
+    pub window: u32,
+    /// Disk that models fetched from them may take, bytes.
+    pub disk_bytes_max: u64,
+}
+
+impl Default for PeersConfig {
+    fn default() -> Self {
+        Self { name: "host".into(), listen: None, carrier: CarrierChoice::Auto, window: 4, disk_bytes_max: 4 << 30 }
     }
 }
 

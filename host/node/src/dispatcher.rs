@@ -11,6 +11,7 @@
 mod book;
 mod message;
 mod published;
+mod remote;
 mod worker;
 
 pub(crate) use message::{Answered, Message, Submission};
@@ -116,6 +117,15 @@ impl Dispatcher {
 
     pub(crate) fn receipts(&self, last: usize) -> Vec<Receipt> {
         self.published.receipts(last)
+    }
+
+    /// How the devices of this host stand: index, takes work, backlog, executions held.
+    pub(crate) fn standing(&self) -> Vec<(u32, bool, bps_types::Nanos, u32)> {
+        let one = |index: usize| {
+            let state = self.published.device(index);
+            (index as u32, state.up, state.backlog, state.running)
+        };
+        (0..self.engine.devices().len()).map(one).collect()
     }
 
     pub(crate) fn is_alive(&self) -> bool {

@@ -45,6 +45,9 @@ pub enum HostError {
         /// Why.
         reason: String,
     },
+    /// Other hosts cannot be met: the own identity, the list of paired hosts or the port.
+    #[error("other hosts: {0}")]
+    Peers(String),
     /// A thread could not be started or ended unexpectedly.
     #[error("internal: {0}")]
     Internal(String),

@@ -7,16 +7,19 @@ use crate::admission::Admission;
 use crate::dispatcher::{Dispatcher, Parts};
 use crate::metrics::{Metrics, PolicyText};
 use crate::models::{Loader, Models};
+use crate::peers::{self, Circle, Peers, Roster};
 use crate::policies::{self, Builder, LastGood, Policies, Watch};
 use crate::repository::Repository;
 use crate::{
     DeviceView, DrainReport, HostConfig, HostError, IndexEntry, InferCall, InferReply, Ledger, ModelStats, ModelView,
-    PolicyEntry, PolicyRejected, PolicyStatusView, Receipt, ServeError, SwapError, SwapReport, SwapRequest,
+    OwnPeerView, PeerView, PolicyEntry, PolicyRejected, PolicyStatusView, Receipt, ServeError, SwapError, SwapReport,
+    SwapRequest,
 };
 use crate::{clock, record};
 use bps_engine::{DeviceRequest, Engine, RequestedKind};
 use bps_plugin::{GuestLimits, PolicyEngine};
 use bps_sched::Scheduler;
+use bps_types::Nanos;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -38,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) models: Arc<Models>,
     pub(crate) policies: Policies,
+    /// None where this host meets no others.
+    pub(crate) peers: Option<Arc<Peers>>,
     pub(crate) metrics: Arc<Metrics>,
     /// Image decoders that run at once.
     pub(crate) decoders: Arc<Semaphore>,
@@ -49,6 +54,9 @@ pub(crate) struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if let Some(peers) = &self.peers {
+            peers.request_stop();
+        }
         self.policies.request_stop();
         self.dispatcher.request_stop();
     }
@@ -108,6 +116,16 @@ impl Host {
         self.inner.dispatcher.devices()
     }
 
+    /// The hosts paired with this one, and how they and the links to them stand.
+    pub fn peers(&self) -> Vec<PeerView> {
+        self.inner.peers.as_ref().map_or_else(Vec::new, |peers| peers.views())
+    }
+
+    /// This host as others know it; none where it meets no others.
+    pub fn own_peer(&self) -> Option<OwnPeerView> {
+        self.inner.peers.as_ref().map(|peers| peers.own_view())
+    }
+
     /// Every policy that is known: prebuilt, dropped in, uploaded, and what was rejected.
     pub fn policies(&self) -> Vec<PolicyEntry> {
         self.inner.policies.list()
@@ -139,6 +157,11 @@ impl Host {
         self.inner.dispatcher.ledger()
     }
 
+    /// What time it is on the clock that receipts and predictions are told in.
+    pub fn clock(&self) -> bps_types::Nanos {
+        clock::now()
+    }
+
     /// The last receipts, oldest first; at most 4,096 are kept.
     pub fn receipts(&self, last: usize) -> Vec<Receipt> {
         self.inner.dispatcher.receipts(last)
@@ -146,6 +169,7 @@ impl Host {
 
     /// Metrics in Prometheus text format.
     pub fn render_metrics(&self) -> String {
+        self.inner.metrics.peers(&self.peers());
         let mut text = self.inner.metrics.render();
         let policy = self.policy_status();
         let models = self.model_stats(None, None).unwrap_or_default();
@@ -159,6 +183,9 @@ impl Host {
         self.inner.draining.store(true, Ordering::Release);
         let emptied = tokio::time::timeout(self.inner.drain_timeout, self.inner.admission.wait_empty()).await.is_ok();
         let ledger = self.inner.dispatcher.ledger();
+        if let Some(peers) = &self.inner.peers {
+            peers.stop().await;
+        }
         self.inner.policies.stop().await;
         self.inner.dispatcher.stop().await;
         let ledger = if emptied { self.inner.dispatcher.ledger() } else { ledger };
@@ -185,20 +212,29 @@ fn assemble(config: HostConfig) -> Result<Host, HostError> {
     let (builder, messages) = policies::channel();
     let parts = Parts { scheduler, engine: engine.clone(), metrics: metrics.clone(), builder: builder.clone() };
     let dispatcher = Dispatcher::start(parts)?;
+    let meeting = config.peers.zip(config.state_dir.clone());
+    let identity = meeting.as_ref().map(|(_, folder)| peers::identity(folder)).transpose()?;
+    let circle = identity.as_ref().zip(meeting.as_ref()).map(|(identity, (config, _))| Circle {
+        roster: Arc::new(Roster::new(identity.key(), engine.devices().len() as u32)),
+        name: config.name.clone(),
+    });
     let loader = Loader {
         engine: engine.clone(),
         metrics: metrics.clone(),
         profile: config.profile,
         state_dir: config.state_dir.clone(),
         next_id: AtomicU32::new(0),
+        meets_others: circle.is_some(),
     };
-    let models = Models::new(repository, loader, dispatcher.clone(), config.drain_timeout, queue_bounds);
+    let roster = circle.as_ref().map(|circle| circle.roster.clone());
+    let models =
+        Arc::new(Models::new(repository, loader, dispatcher.clone(), config.drain_timeout, queue_bounds, circle));
     models.load_all_blocking()?;
     let maker = Builder {
         policies: PolicyEngine::new(GuestLimits::default())?,
         library: Arc::default(),
         dispatcher: dispatcher.clone(),
-        engine,
+        engine: engine.clone(),
         metrics: metrics.clone(),
         last_good: config.state_dir.as_deref().map(LastGood::new),
         watch: config.policies_dir.map(Watch::new),
@@ -207,12 +243,22 @@ fn assemble(config: HostConfig) -> Result<Host, HostError> {
         rebuilds: Vec::new(),
     };
     let policies = Policies::start(maker, &config.policy, builder, messages)?;
+    // Last: from here on others may send work.
+    let peers = match (meeting, identity, roster) {
+        (Some((config, state_dir)), Some(identity), Some(roster)) => {
+            let (models, dispatcher) = (models.clone(), dispatcher.clone());
+            let state_dir = &state_dir;
+            Some(Peers::start(peers::Parts { config, state_dir, identity, roster, models, dispatcher, engine })?)
+        }
+        _ => None,
+    };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let inner = Inner {
         admission: Admission::new(config.requests_max, config.request_bytes_max),
         dispatcher,
-        models: Arc::new(models),
+        models,
         policies,
+        peers,
         metrics,
         decoders: Arc::new(Semaphore::new(cores)),
         next_request: AtomicU64::new(0),

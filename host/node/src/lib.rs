@@ -17,15 +17,18 @@
 
 mod admission;
 mod clock;
+mod codecs;
 mod config;
 mod dispatcher;
 mod error;
 mod host;
 mod metrics;
 mod models;
+mod peers;
 mod pipeline;
 mod policies;
 mod record;
+mod remote;
 mod repository;
 mod serve_error;
 mod state_dir;
@@ -34,13 +37,15 @@ mod view;
 
 pub use bps_sched::{Ledger, PolicyLabel, Receipt, ReceiptStage, Verdict};
 pub use config::{
-    BuiltinModel, FileConfig, FileLimits, FilePolicy, HostConfig, ModelControl, PolicyChoice, ProfileChoice,
+    BuiltinModel, FileConfig, FileLimits, FilePeers, FilePolicy, HostConfig, ModelControl, PeersConfig, PolicyChoice,
+    ProfileChoice,
 };
 pub use error::HostError;
 pub use host::Host;
 pub use serve_error::ServeError;
 pub use view::{
     BatchStats, DecideTimes, DeviceView, DrainReport, DurationStat, ImageInputView, IndexEntry, InferCall, InferReply,
-    InferenceStats, ModelState, ModelStats, ModelView, NamedTensor, PolicyEntry, PolicyEntryState, PolicyName,
-    PolicyRejected, PolicyStatusView, SwapError, SwapReport, SwapRequest, Timings,
+    InferenceStats, ModelState, ModelStats, ModelView, NamedTensor, OwnPeerView, PeerDeviceView, PeerGrants,
+    PeerModelView, PeerRights, PeerView, PolicyEntry, PolicyEntryState, PolicyName, PolicyRejected, PolicyStatusView,
+    SharedModel, SwapError, SwapReport, SwapRequest, Timings,
 };

@@ -5,6 +5,7 @@
 
 mod text;
 
+use crate::PeerView;
 use bps_sched::{FaultClass, Ledger};
 use bps_types::policy::WorldInfo;
 use bps_types::{ModelId, Nanos};
@@ -31,13 +32,18 @@ const COUNTERS: [(&str, &str); 6] = [
     ("bps_invalid_rows_total", "Rows of decisions that the host refused"),
     ("bps_retries_total", "Executions that were tried again, counted by request"),
 ];
-const GAUGES: [(&str, &str); 6] = [
+const GAUGES: [(&str, &str); 11] = [
     ("bps_queue_waiting", "Requests that wait, by model"),
     ("bps_queue_waiting_rows", "Rows that wait, by model"),
     ("bps_device_busy_seconds_total", "Time a device has executed"),
     ("bps_device_up", "Whether a device takes work"),
     ("bps_requests_held", "Requests held, waiting and running"),
     ("bps_outputs_held", "Executions whose output is kept or awaited"),
+    ("bps_peer_up", "Whether a session with a paired host stands"),
+    ("bps_peer_goodput_bytes_per_second", "Goodput towards a paired host"),
+    ("bps_peer_rtt_seconds", "Round trip to a paired host"),
+    ("bps_peer_sent_bytes_total", "Bytes of messages sent to a paired host"),
+    ("bps_peer_received_bytes_total", "Bytes of messages that came from a paired host"),
 ];
 const HISTOGRAMS: [(&str, &str, &[f64]); 5] = [
     ("bps_batch_rows", "Rows executed together", &ROWS),
@@ -190,6 +196,20 @@ impl Metrics {
                 known.entry(*id).or_insert_with(|| (gauge("bps_queue_waiting"), gauge("bps_queue_waiting_rows")));
             gauges.0.set(f64::from(*requests));
             gauges.1.set(*rows as f64);
+        }
+    }
+
+    /// How the links to other hosts stand. The fingerprint tells apart hosts that have had the same name.
+    pub(crate) fn peers(&self, peers: &[PeerView]) {
+        for peer in peers {
+            let fingerprint = peer.fingerprint.get(..16).unwrap_or_default();
+            let labels = [("peer", peer.name.as_str()), ("fingerprint", fingerprint)];
+            let set = |name, value: f64| self.recorder.register_gauge(&labelled(name, labels), &METADATA).set(value);
+            set("bps_peer_up", f64::from(u8::from(peer.up)));
+            set("bps_peer_goodput_bytes_per_second", f64::from(peer.bytes_per_second.unwrap_or(0.0)));
+            set("bps_peer_rtt_seconds", Nanos(peer.rtt_ns.unwrap_or(0)).as_secs_f64());
+            set("bps_peer_sent_bytes_total", peer.sent_bytes as f64);
+            set("bps_peer_received_bytes_total", peer.received_bytes as f64);
         }
     }
 

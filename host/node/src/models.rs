@@ -3,26 +3,27 @@
 //! A load makes new ids beside the old ones, tells the dispatcher of both, switches requests over, lets the old ones
 //! drain and only then takes them out of the world. One change is made at a time; requests never wait for one.
 
+mod codings;
 mod costs;
+mod export;
 mod loader;
 mod profiles;
 mod served;
+mod world;
 
+pub(crate) use export::{PIECE_BYTES_MAX, digest_of};
 pub(crate) use loader::Loader;
 pub(crate) use served::{InFlight, ServedModel};
 
-use crate::dispatcher::{Dispatcher, Message};
+use crate::dispatcher::Dispatcher;
+use crate::peers::Circle;
 use crate::repository::{Repository, Source, Versions};
 use crate::{HostError, IndexEntry, ModelState, ModelStats, ModelView, ServeError};
-use bps_sched::{QueueLimit, World};
-use bps_types::policy::{CodecInfo, DeviceInfo, HostInfo, WorldInfo};
 use parking_lot::{Mutex, RwLock};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Models in the world at once, as `wit/policy.wit` bounds them.
-const MODELS_MAX: usize = 256;
+use world::{MODELS_MAX, Population};
 
 /// The registry.
 pub(crate) struct Models {
@@ -31,6 +32,10 @@ pub(crate) struct Models {
     dispatcher: Dispatcher,
     names: RwLock<BTreeMap<String, BTreeMap<u64, Slot>>>,
     world: Mutex<Population>,
+    /// What other hosts may ask for; looked up, never iterated.
+    digests: RwLock<HashMap<[u8; 32], Arc<ServedModel>>>,
+    /// The other hosts, where there are any.
+    circle: Option<Circle>,
     /// Held by whoever changes models.
     change: tokio::sync::Mutex<()>,
     drain_timeout: Duration,
@@ -45,13 +50,6 @@ struct Slot {
     served: Option<Arc<ServedModel>>,
 }
 
-/// Who is in the world that the scheduler knows.
-#[derive(Default)]
-struct Population {
-    epoch: u32,
-    models: Vec<Arc<ServedModel>>,
-}
-
 /// What came of loading one version.
 type Loaded = (u64, Result<Arc<ServedModel>, String>);
 
@@ -62,6 +60,7 @@ impl Models {
         dispatcher: Dispatcher,
         drain_timeout: Duration,
         queue_bounds: (u32, u64),
+        circle: Option<Circle>,
     ) -> Self {
         Self {
             repository,
@@ -69,6 +68,8 @@ impl Models {
             dispatcher,
             names: RwLock::default(),
             world: Mutex::default(),
+            digests: RwLock::default(),
+            circle,
             change: tokio::sync::Mutex::default(),
             drain_timeout,
             queue_bounds,
@@ -188,72 +189,6 @@ impl Models {
             slots.insert(version, slot);
         }
         old
-    }
-
-    /// False when the world has no room.
-    fn join_world(&self, fresh: &[Arc<ServedModel>]) -> bool {
-        {
-            let mut world = self.world.lock();
-            if world.models.len() + fresh.len() > MODELS_MAX {
-                return false;
-            }
-            world.models.extend(fresh.iter().cloned());
-        }
-        let epoch = self.tell_world();
-        for model in fresh {
-            for table in model.tables(epoch) {
-                self.dispatcher.send(Message::Table(table));
-            }
-        }
-        true
-    }
-
-    /// Waits until nothing refers to these models, for as long as a drain may take, then takes them out of the world.
-    async fn retire(&self, old: Vec<Arc<ServedModel>>) {
-        if old.is_empty() {
-            return;
-        }
-        let drained = async {
-            for model in &old {
-                model.drained().await;
-            }
-        };
-        if tokio::time::timeout(self.drain_timeout, drained).await.is_err() {
-            let left: usize = old.iter().map(|m| m.in_flight_count()).sum();
-            tracing::warn!(model = old[0].name, left, "requests were still there when the time to drain was up");
-        }
-        self.world.lock().models.retain(|m| !old.iter().any(|o| o.id == m.id));
-        self.tell_world();
-    }
-
-    /// Tells the dispatcher who is here now; returns the epoch.
-    fn tell_world(&self) -> u32 {
-        let mut population = self.world.lock();
-        population.epoch += 1;
-        let devices = self.loader.devices().iter().map(|device| DeviceInfo {
-            id: device.index as u32,
-            host: 0,
-            name: device.name.clone(),
-            kind: device.kind,
-            memory_bytes: device.memory_bytes,
-        });
-        let raw = CodecInfo { id: 0, name: "raw".into(), rates: vec![], lossless: true, for_input: false };
-        let info = WorldInfo {
-            epoch: population.epoch,
-            hosts: vec![HostInfo { id: 0, name: "local".into(), is_self: true }],
-            devices: devices.collect(),
-            models: population.models.iter().map(|m| m.info()).collect(),
-            codecs: vec![raw],
-        };
-        let limit = |m: &Arc<ServedModel>| QueueLimit {
-            model: m.id.0,
-            requests_max: m.manifest.queue_max.unwrap_or(self.queue_bounds.0),
-            bytes_max: self.queue_bounds.1,
-        };
-        let queue_limits = population.models.iter().map(limit).collect();
-        // Sent under the lock, so that worlds arrive in the order of their epochs.
-        self.dispatcher.send(Message::World(World { info, queue_limits }));
-        population.epoch
     }
 
     /// A model that takes requests, entered: it does not go away before the guard is dropped.

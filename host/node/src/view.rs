@@ -2,8 +2,10 @@
 //!
 //! Everything that leaves through an API derives `Serialize`; field names are part of the admin protocol.
 
+mod peer;
 mod policy;
 
+pub use peer::{OwnPeerView, PeerDeviceView, PeerGrants, PeerModelView, PeerRights, PeerView, SharedModel};
 pub use policy::{
     DecideTimes, PolicyEntry, PolicyEntryState, PolicyName, PolicyRejected, PolicyStatusView, SwapError, SwapReport,
     SwapRequest,

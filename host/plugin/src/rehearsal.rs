@@ -5,7 +5,7 @@ mod corpus;
 pub use corpus::Corpus;
 
 use crate::{LoadError, LoadStage, LoadedPolicy, WasmPolicy};
-use bps_sched::check::{Ground, standings};
+use bps_sched::check::{Ground, hops, standings};
 use bps_sched::{Fault, Plan, Policy};
 use bps_types::policy::{Decision, Origin, Outcome, Snapshot, Table, TableKind, bound};
 use bps_types::{Nanos, RequestId};
@@ -214,7 +214,7 @@ impl<'c> Stand<'c> {
     }
 
     fn check(&mut self, snapshot: &Snapshot, decision: &Decision) {
-        let mut ground = Ground::new(&self.corpus.world, snapshot, standings(snapshot), &self.losses);
+        let mut ground = Ground::new(&self.corpus.world, snapshot, standings(snapshot), hops(snapshot), &self.losses);
         let mut refusals = vec![];
         for dispatch in &decision.dispatches {
             match ground.check(dispatch) {

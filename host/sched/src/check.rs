@@ -4,7 +4,7 @@ use crate::plan::{Plan, PlanStage};
 use bps_types::policy::{
     CodecInfo, Dispatch, ModelInfo, Selection, Snapshot, Table, TableKind, WorldInfo, bound, constraint,
 };
-use bps_types::{DeviceId, ModelId, QueueId, RequestId};
+use bps_types::{DeviceId, HostId, ModelId, QueueId, RequestId};
 use std::collections::BTreeSet;
 
 /// A waiting request, as far as the check is concerned.
@@ -41,6 +41,15 @@ pub struct DeviceStanding {
     pub memory_free: Option<u64>,
 }
 
+/// A link between hosts that is up, in one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Who sends.
+    pub source: HostId,
+    /// Who receives.
+    pub target: HostId,
+}
+
 /// The ground on which a decision is checked; credits and requests are used up row by row.
 pub struct Ground<'a, W> {
     /// What there is.
@@ -49,6 +58,8 @@ pub struct Ground<'a, W> {
     pub waitlist: &'a W,
     /// How devices stand.
     pub devices: Vec<DeviceStanding>,
+    /// Which hosts reach which.
+    pub hops: Vec<Hop>,
     /// What codecs cost in accuracy, where tables say.
     pub losses: &'a [Table],
     taken: BTreeSet<RequestId>,
@@ -102,12 +113,24 @@ pub enum InvalidRow {
     Memory { device: u32, free: u64, needed: u64 },
     #[error("arrived stage {0} does not exist")]
     UnknownArrived(u32),
+    #[error("no rows are to be joined")]
+    NothingToJoin,
+    #[error("there is no link up from host {source_host} to host {target}")]
+    NoLink { source_host: u32, target: u32 },
+    #[error("stage {index} comes back to this host; a plan that has left it stays away")]
+    ComesBack { index: usize },
 }
 
 impl<'a, W: Waitlist> Ground<'a, W> {
     /// A ground on which nothing has been taken yet.
-    pub fn new(world: &'a WorldInfo, waitlist: &'a W, devices: Vec<DeviceStanding>, losses: &'a [Table]) -> Self {
-        Self { world, waitlist, devices, losses, taken: BTreeSet::new() }
+    pub fn new(
+        world: &'a WorldInfo,
+        waitlist: &'a W,
+        devices: Vec<DeviceStanding>,
+        hops: Vec<Hop>,
+        losses: &'a [Table],
+    ) -> Self {
+        Self { world, waitlist, devices, hops, losses, taken: BTreeSet::new() }
     }
 
     /// Checks a dispatch and, if it is in order, takes its requests and credits.
@@ -197,10 +220,11 @@ impl<'a, W: Waitlist> Ground<'a, W> {
             {
                 return Err(InvalidRow::LocalOnly(c.id.0));
             }
-            let (codec, rate) = (stage.codec, stage.rate);
-            stages.push(PlanStage { device, from_cut: from, until_cut: stage.until_cut, codec, rate });
+            let (codec, rate, host) = (stage.codec, stage.rate, self.host_of(device));
+            stages.push(PlanStage { device, host, from_cut: from, until_cut: stage.until_cut, codec, rate });
             from = stage.until_cut;
         }
+        self.check_way(&stages)?;
         if from != model.cut_count.saturating_sub(1) {
             return Err(InvalidRow::NotCovered { until: from, last: model.cut_count.saturating_sub(1) });
         }
@@ -221,9 +245,39 @@ impl<'a, W: Waitlist> Ground<'a, W> {
         Ok(standing.id)
     }
 
+    fn own_host(&self) -> HostId {
+        HostId(self.world.hosts.iter().find(|h| h.is_self).map_or(0, |h| h.id))
+    }
+
+    fn host_of(&self, device: DeviceId) -> HostId {
+        // A device of nobody is nobody's: no link leads there.
+        HostId(self.world.devices.iter().find(|d| d.id == device.0).map_or(u32::MAX, |d| d.host))
+    }
+
     fn is_local(&self, device: DeviceId) -> bool {
-        let host = self.world.devices.iter().find(|d| d.id == device.0).map(|d| d.host);
-        self.world.hosts.iter().any(|h| h.is_self && Some(h.id) == host)
+        self.host_of(device) == self.own_host()
+    }
+
+    /// Each host must reach the next, and the last one this host, which waits for the answer. Stages on this host come
+    /// first: what has left is out of its hands until it is answered.
+    fn check_way(&self, stages: &[PlanStage]) -> Result<(), InvalidRow> {
+        let own = self.own_host();
+        let mut here = own;
+        for (index, stage) in stages.iter().enumerate() {
+            if stage.host == own && here != own {
+                return Err(InvalidRow::ComesBack { index });
+            }
+            self.check_hop(here, stage.host)?;
+            here = stage.host;
+        }
+        self.check_hop(here, own)
+    }
+
+    fn check_hop(&self, source: HostId, target: HostId) -> Result<(), InvalidRow> {
+        if source == target || self.hops.contains(&Hop { source, target }) {
+            return Ok(());
+        }
+        Err(InvalidRow::NoLink { source_host: source.0, target: target.0 })
     }
 
     fn codec(&self, id: u8, rate: u8, index: usize) -> Result<&CodecInfo, InvalidRow> {
@@ -315,6 +369,12 @@ pub fn standings(snapshot: &Snapshot) -> Vec<DeviceStanding> {
         memory_free: d.memory_free,
     };
     snapshot.devices.iter().map(standing).collect()
+}
+
+/// Which hosts reach which in a snapshot.
+pub fn hops(snapshot: &Snapshot) -> Vec<Hop> {
+    let up = snapshot.links.iter().filter(|l| l.up);
+    up.map(|l| Hop { source: HostId(l.source), target: HostId(l.target) }).collect()
 }
 
 trait Columns {

@@ -18,6 +18,11 @@ pub struct Config {
     pub stall_floor: Nanos,
     /// A stage that takes longer than this, or twenty times its prediction if that is more, has timed out.
     pub stage_timeout_floor: Nanos,
+    /// The same for stages on other hosts: this, or four times the prediction if that is more. Shorter than at home, for
+    /// what is lost on the way is never heard of again.
+    pub remote_timeout_floor: Nanos,
+    /// How long another host's device is left alone after it refused a stage or did not answer in time.
+    pub remote_pause: Nanos,
     /// Target of a decide call; p99 above it during probation rolls back.
     pub decide_budget: Nanos,
     /// How long a new policy is on probation: this long and `probation_decisions`, whichever ends first.
@@ -45,6 +50,8 @@ impl Default for Config {
             retries_max: 2,
             stall_floor: Nanos::from_millis(250),
             stage_timeout_floor: Nanos::from_secs(10),
+            remote_timeout_floor: Nanos::from_secs(2),
+            remote_pause: Nanos::from_millis(50),
             decide_budget: Nanos::from_millis(1),
             probation: Nanos::from_secs(30),
             probation_decisions: 10_000,

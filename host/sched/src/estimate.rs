@@ -1,7 +1,8 @@
 //! What things cost: tables measured beforehand, corrected by what executions really take.
 
+use crate::PlanStage;
 use bps_types::Nanos;
-use bps_types::policy::{TABLE_BATCHES, Table, TableKind};
+use bps_types::policy::{CodecInfo, TABLE_BATCHES, Table, TableKind};
 use indexmap::IndexMap;
 
 /// Weight of a new observation in a smoothed ratio.
@@ -10,6 +11,8 @@ const SMOOTHING: f32 = 0.2;
 const REPUBLISH_RATIO: f32 = 1.25;
 /// And not more often than this.
 const REPUBLISH_EVERY: Nanos = Nanos::from_millis(250);
+/// Bits of an element that travels as it is.
+const RAW_BITS: f32 = 32.0;
 /// Arrivals are averaged over this many seconds.
 const ARRIVAL_WINDOW_S: f64 = 1.0;
 
@@ -72,6 +75,8 @@ pub(crate) struct Costs {
     stages: IndexMap<(u32, u32), StageCost>,
     others: IndexMap<(u32, u32, u8, TableKind), Table>,
     losses: Vec<Table>,
+    rates: IndexMap<u8, Vec<u8>>,
+    bits_told: IndexMap<(u32, u32, u8, TableKind), Nanos>,
 }
 
 impl Costs {
@@ -102,6 +107,7 @@ impl Costs {
         self.stages.retain(|(model, _), _| keep(*model));
         self.others.retain(|(model, ..), _| keep(*model));
         self.losses.retain(|t| keep(t.model));
+        self.bits_told.retain(|(model, ..), _| keep(*model));
     }
 
     /// All tables, stage times first.
@@ -119,10 +125,59 @@ impl Costs {
         self.stages.get(&(model, device)).map_or(Nanos::ZERO, |s| Nanos(s.nanos(rows, from, until) as u64))
     }
 
-    /// Bytes of `rows` rows of what crosses a cut; none where no table says.
-    pub(crate) fn cut_bytes(&self, model: u32, cut: u32, rows: u32) -> Option<u64> {
-        let table = self.others.get(&(model, 0, 0, TableKind::CutBytes))?;
-        table.values.get(cut as usize).map(|b| (f64::from(*b) * f64::from(rows)) as u64)
+    /// Bytes of `rows` rows of what enters a stage, encoded as the plan says; as the tables have it.
+    pub(crate) fn crossing_bytes(&self, model: u32, stage: &PlanStage, rows: u32) -> u64 {
+        let raw = self.others.get(&(model, 0, 0, TableKind::CutBytes));
+        let raw = raw.and_then(|t| t.values.get(stage.from_cut as usize)).copied().unwrap_or(0.0);
+        let bits = self.codec_bits(model, stage).unwrap_or(RAW_BITS);
+        (f64::from(raw) * f64::from(rows) * f64::from(bits) / f64::from(RAW_BITS)) as u64
+    }
+
+    fn codec_bits(&self, model: u32, stage: &PlanStage) -> Option<f32> {
+        let table = self.others.get(&(model, 0, stage.codec, TableKind::CodecBits))?;
+        let rates = *table.shape.get(1)? as usize;
+        // Rates are told in ascending order; a codec without any has one column.
+        let column = if rates == 1 { 0 } else { self.rate_column(stage)? };
+        table.values.get(stage.from_cut as usize * rates + column).copied()
+    }
+
+    fn rate_column(&self, stage: &PlanStage) -> Option<usize> {
+        self.rates.get(&stage.codec)?.iter().position(|r| *r == stage.rate)
+    }
+
+    /// Which rates each codec offers, in the order of the tables' columns.
+    pub(crate) fn set_rates(&mut self, codecs: &[CodecInfo]) {
+        self.rates = codecs.iter().map(|c| (c.id, c.rates.clone())).collect();
+    }
+
+    /// Learns how many bytes a stage's input really took on the link. Returns the corrected table when policies should
+    /// hear of it.
+    pub(crate) fn observe_bytes(
+        &mut self,
+        model: u32,
+        stage: &PlanStage,
+        rows: u32,
+        bytes: u64,
+        now: Nanos,
+    ) -> Option<Table> {
+        let predicted = self.crossing_bytes(model, stage, rows);
+        let column = if self.rates.get(&stage.codec)?.is_empty() { 0 } else { self.rate_column(stage)? };
+        let key = (model, 0, stage.codec, TableKind::CodecBits);
+        let table = self.others.get_mut(&key)?;
+        let index = stage.from_cut as usize * (*table.shape.get(1)? as usize) + column;
+        let value = table.values.get_mut(index)?;
+        if predicted == 0 || bytes == 0 {
+            return None;
+        }
+        let ratio = (bytes as f64 / predicted as f64) as f32;
+        *value = (*value * (1.0 + SMOOTHING * (ratio - 1.0))).clamp(1e-3, 64.0);
+        let told = self.bits_told.entry(key).or_default();
+        let moved = !(1.0 / REPUBLISH_RATIO..REPUBLISH_RATIO).contains(&ratio);
+        if !moved || now.since(*told) < REPUBLISH_EVERY {
+            return None;
+        }
+        *told = now;
+        Some(table.clone())
     }
 
     /// Learns from an execution. Returns the corrected table when policies should hear of it.

@@ -1,8 +1,8 @@
 //! What can happen to the scheduler and what it asks to be done.
 
-use crate::{Candidate, Receipt, SwapReport, World};
+use crate::{Candidate, PlanStage, Receipt, SwapReport, World};
 use bps_types::policy::Table;
-use bps_types::{DeviceId, ExecutionId, Generation, ModelId, Nanos, RequestId};
+use bps_types::{ArrivalId, DeviceId, ExecutionId, Generation, HostId, ModelId, Nanos, RequestId};
 
 /// One inference, as far as scheduling is concerned; its tensors stay with the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,10 +39,12 @@ pub enum Event {
     Done {
         /// Which.
         execution: ExecutionId,
-        /// Time on the device.
+        /// Time on the device that its layers took.
         elapsed: Nanos,
+        /// Time on the device that decoding its input and encoding its output took.
+        coding: Nanos,
     },
-    /// A [`Run`] ended badly.
+    /// A [`Run`] or a [`Forward`] ended badly.
     Failed {
         /// Which.
         execution: ExecutionId,
@@ -62,6 +64,23 @@ pub enum Event {
         device: DeviceId,
         /// Bytes, where known.
         free: Option<u64>,
+    },
+    /// A peer reported how one of its devices stands.
+    Standing(Standing),
+    /// A link was measured, went up or went down.
+    Link(LinkReport),
+    /// A stage came from another host.
+    Arrive(Arrival),
+    /// Its origin no longer wants it, or can no longer be answered.
+    Withdraw(ArrivalId),
+    /// A [`Forward`] came back with a result.
+    Answered {
+        /// Which.
+        execution: ExecutionId,
+        /// How its stages went, in order.
+        stages: Vec<StageTime>,
+        /// Bytes that crossed links for it, in both directions.
+        bytes: Crossing,
     },
     /// Make this the active policy.
     Swap(Box<Candidate>),
@@ -96,6 +115,84 @@ pub enum FailureKind {
     OutOfMemory,
     /// The device is gone. Marked down; retried elsewhere.
     DeviceLost,
+    /// Another host did not take it: it is busy, or sees its rights, models or codecs differently. Its devices are left
+    /// alone for a moment.
+    Refused,
+    /// Another host cannot be reached. Nobody's fault here: retried elsewhere at once.
+    Unreachable,
+}
+
+/// How a peer's device stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Which.
+    pub device: DeviceId,
+    /// Takes work.
+    pub up: bool,
+    /// Predicted time until all it holds is done, whoever gave it.
+    pub backlog: Nanos,
+    /// Executions it holds, whoever gave them.
+    pub running: u32,
+    /// Free memory, where known.
+    pub memory_free: Option<u64>,
+}
+
+/// How a link stands, in one direction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinkReport {
+    /// Who sends.
+    pub source: HostId,
+    /// Who receives.
+    pub target: HostId,
+    /// Whether anything gets through.
+    pub up: bool,
+    /// Goodput.
+    pub bytes_per_second: f32,
+    /// Round trip.
+    pub rtt: Nanos,
+    /// Bytes accepted and not yet acknowledged.
+    pub backlog_bytes: u64,
+}
+
+/// A stage that came from another host, as far as scheduling is concerned; its tensors stay with the driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The driver's id; never reused.
+    pub id: ArrivalId,
+    /// Who sent it, and whose quota it uses.
+    pub host: HostId,
+    /// Of which model.
+    pub model: ModelId,
+    /// What is left of its plan; the first stage is this host's.
+    pub stages: Vec<PlanStage>,
+    /// How many rows.
+    pub rows: u32,
+    /// Bytes its input holds here.
+    pub bytes: u64,
+    /// Higher is more urgent.
+    pub priority: u8,
+    /// When its result stops being useful.
+    pub deadline: Option<Nanos>,
+}
+
+/// How one stage went on another host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StageTime {
+    /// When it began, on this host's clock as far as the two can be compared.
+    pub began: Nanos,
+    /// Time on the device.
+    pub elapsed: Nanos,
+    /// Rows it was executed together with, its own included.
+    pub batch_rows: u32,
+}
+
+/// Bytes that crossed links.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Crossing {
+    /// Encoded input of the first stage that left this host.
+    pub sent: u64,
+    /// The answer.
+    pub received: u64,
 }
 
 /// Where a [`Run`] takes its input from.
@@ -105,6 +202,8 @@ pub enum Input {
     Requests(Vec<(RequestId, u32)>),
     /// What that execution left.
     Execution(ExecutionId),
+    /// The inputs of these arrived stages, one after another, with their rows.
+    Arrivals(Vec<(ArrivalId, u32)>),
 }
 
 /// Execute one stage.
@@ -128,6 +227,65 @@ pub struct Run {
     pub input: Input,
     /// How many rows.
     pub rows: u32,
+    /// Codec and rate in which its output leaves this host; none where it stays.
+    pub leave: Option<(u8, u8)>,
+}
+
+/// Hand the rest of a plan to another host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Name of this attempt; [`Event::Answered`] and [`Event::Failed`] repeat it.
+    pub execution: ExecutionId,
+    /// To whom.
+    pub host: HostId,
+    /// Of which model.
+    pub model: ModelId,
+    /// The rest of the plan; the first stage is that host's.
+    pub stages: Vec<PlanStage>,
+    /// Where its input comes from.
+    pub input: Input,
+    /// How many rows.
+    pub rows: u32,
+    /// The nearest deadline of its requests.
+    pub deadline: Option<Nanos>,
+    /// The highest priority of its requests.
+    pub priority: u8,
+}
+
+/// What happens to an arrived stage that has been executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advance {
+    /// Which.
+    pub arrival: ArrivalId,
+    /// The execution that holds its rows.
+    pub execution: ExecutionId,
+    /// First row of the output.
+    pub row: u32,
+    /// How many rows.
+    pub rows: u32,
+    /// Rows that were executed together.
+    pub batch_rows: u32,
+    /// On which device.
+    pub device: DeviceId,
+    /// When it had arrived.
+    pub arrived: Nanos,
+    /// When its execution began.
+    pub began: Nanos,
+    /// How long that took.
+    pub elapsed: Nanos,
+    /// Where it goes.
+    pub next: Next,
+}
+
+/// Where an executed arrival goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is done: its origin is answered.
+    Origin,
+    /// These rows are the input of its next stage, here.
+    Here,
+    /// The rest of its plan goes to another host.
+    Host(HostId, Vec<PlanStage>),
 }
 
 /// A request is answered with rows of an execution's output.
@@ -180,11 +338,42 @@ pub enum Refusal {
     },
 }
 
+/// Why an arrived stage is given back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// Its sender has no right to execute here, or its plan is not one for this host.
+    Forbidden(String),
+    /// The sender's window or quota is full.
+    Busy,
+    /// Its deadline passed.
+    Expired,
+    /// Its execution failed.
+    Failed(Failure),
+}
+
 /// What the driver must do. Actions are carried out in order.
 #[derive(Debug)]
 pub enum Action {
     /// Execute a stage.
     Run(Run),
+    /// Hand the rest of a plan to another host.
+    Forward(Forward),
+    /// Tell that host that nobody waits any more.
+    Recall {
+        /// Which [`Forward`].
+        execution: ExecutionId,
+        /// To whom it went.
+        host: HostId,
+    },
+    /// An arrived stage has been executed. The output is needed until [`Action::Release`].
+    Advance(Advance),
+    /// An arrived stage is given back to whoever sent it.
+    Reject {
+        /// Which.
+        arrival: ArrivalId,
+        /// Why.
+        reason: Rejection,
+    },
     /// Answer a request. The execution's output is needed until [`Action::Release`].
     Answer(Answer),
     /// Tell a client why there is no result.

@@ -1,7 +1,9 @@
 //! The built-in policy that answers when no other can: simple, total, and never wrong.
 
 use crate::policy::{Fault, Policy};
-use bps_types::policy::{Decision, Dispatch, Manifest, Origin, Outcome, Selection, Snapshot, Stage, Table, WorldInfo};
+use bps_types::policy::{
+    Decision, Dispatch, Join, Manifest, Origin, Outcome, Selection, Snapshot, Stage, Table, WorldInfo,
+};
 
 /// Runs what waits, as much as fits, on the least loaded device of this host. Keeps nothing but the world.
 #[derive(Debug, Default)]
@@ -57,6 +59,14 @@ impl Policy for Fallback {
             .map(|d| (d.id, d.credits, d.backlog.0))
             .collect();
         credits.sort_by_key(|(id, _, backlog)| (*backlog, *id));
+        // What others sent has been waiting longer than it looks: it goes first, the most pressing before the rest.
+        let mut arrived: Vec<_> = snapshot.arrived.iter().collect();
+        arrived.sort_by_key(|a| (a.least_slack, std::cmp::Reverse(a.oldest_wait), a.id));
+        for group in arrived {
+            let Some(free) = credits.iter_mut().find(|(id, n, _)| *n > 0 && *id == group.device) else { continue };
+            free.1 -= 1;
+            decision.joins.push(Join { arrived: group.id, take_rows: group.waiting_rows });
+        }
         for queue in &snapshot.queues {
             let Some(model) = self.world.models.iter().find(|m| m.id == queue.model) else { continue };
             let rows = &snapshot.rows[queue.head_start as usize..][..queue.head_count as usize];

@@ -1,11 +1,13 @@
 //! What has been dispatched and not yet ended, and how busy that makes each device.
 
+use crate::check::Hop;
 use crate::plan::Plan;
 use crate::queue::Waiting;
 use crate::receipt::{Clamp, PolicyLabel};
-use bps_types::{DeviceId, ExecutionId, Generation, ModelId, Nanos, RequestId};
+use bps_types::{DeviceId, ExecutionId, Generation, HostId, ModelId, Nanos, RequestId};
 use indexmap::IndexMap;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A request in a flight.
@@ -32,10 +34,31 @@ pub(crate) struct Flight {
     pub(crate) oldest: Nanos,
     pub(crate) predicted: Vec<Nanos>,
     pub(crate) measured: Vec<Option<Nanos>>,
+    pub(crate) began: Vec<Option<Nanos>>,
+    /// Bytes that crossed links for it.
+    pub(crate) bytes: u64,
+    /// The host that was handed the rest of the plan.
+    pub(crate) away: Option<HostId>,
     /// When the running stage has taken too long.
     pub(crate) timeout: Nanos,
     pub(crate) author: Author,
     pub(crate) clamps: Vec<Clamp>,
+}
+
+impl Flight {
+    /// The stages that are executing now: one on this host, or the whole rest of the plan on others.
+    pub(crate) fn leg(&self) -> Range<usize> {
+        let end = if self.away.is_some() { self.plan.stages.len() } else { self.stage + 1 };
+        self.stage..end
+    }
+
+    /// Whether what is executing now crosses a link, the answer's way to `own` included.
+    pub(crate) fn crosses(&self, own: HostId, hop: Hop) -> bool {
+        let mut here = own;
+        let hosts = self.plan.stages[self.leg()].iter().map(|s| s.host).chain([own]);
+        self.away.is_some()
+            && hosts.into_iter().any(|next| Hop { source: std::mem::replace(&mut here, next), target: next } == hop)
+    }
 }
 
 /// Who chose a dispatch.
@@ -53,6 +76,8 @@ pub(crate) struct DeviceState {
     pub(crate) up: bool,
     /// A stage on it timed out; it is left alone until it answers.
     pub(crate) stalled: bool,
+    /// Another host's: what it takes from this one at once, and what it last said of itself. None for our own.
+    pub(crate) remote: Option<Remote>,
     pub(crate) memory_free: Option<u64>,
     /// Stages promised to it by dispatches that have not yet left it.
     pub(crate) reserved: u32,
@@ -66,11 +91,26 @@ pub(crate) struct DeviceState {
     pub(crate) rows_max: IndexMap<ModelId, u32>,
 }
 
+/// What is known of another host's device.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Remote {
+    pub(crate) window: u32,
+    /// Links lead there and back.
+    pub(crate) reachable: bool,
+    /// It refused or was silent; it is left alone until then.
+    pub(crate) paused_until: Nanos,
+    /// What it holds, whoever gave it, and when it said so.
+    pub(crate) backlog: Nanos,
+    pub(crate) running: u32,
+    pub(crate) heard: Nanos,
+}
+
 impl Default for DeviceState {
     fn default() -> Self {
         Self {
             up: true,
             stalled: false,
+            remote: None,
             memory_free: None,
             reserved: 0,
             outstanding: VecDeque::new(),
@@ -82,19 +122,34 @@ impl Default for DeviceState {
 }
 
 impl DeviceState {
-    pub(crate) fn takes_work(&self) -> bool {
-        self.up && !self.stalled
+    pub(crate) fn takes_work(&self, now: Nanos) -> bool {
+        let there = self.remote.is_none_or(|r| r.reachable && r.paused_until <= now);
+        self.up && !self.stalled && there
     }
 
-    pub(crate) fn credits(&self, max: u32) -> u32 {
-        if self.takes_work() { max.saturating_sub(self.reserved) } else { 0 }
+    /// Dispatches it still takes; `own` is what a device of this host takes in all.
+    pub(crate) fn credits(&self, now: Nanos, own: u32) -> u32 {
+        let all = self.remote.map_or(own, |r| r.window);
+        if self.takes_work(now) { all.saturating_sub(self.reserved) } else { 0 }
     }
 
-    /// Predicted time until all it holds is done: what is promised less what the running one has had.
+    /// Predicted time until all it holds is done: what is promised less what the running one has had. Another host's
+    /// device may hold more than this host gave it.
     pub(crate) fn backlog(&self, now: Nanos) -> Nanos {
-        let Some((_, first)) = self.outstanding.front() else { return Nanos::ZERO };
+        let said = self.remote.map_or(Nanos::ZERO, |r| r.backlog - now.since(r.heard));
+        let Some((_, first)) = self.outstanding.front() else { return said };
         let sum = self.outstanding.iter().fold(Nanos::ZERO, |sum, (_, p)| sum + *p);
-        sum - now.since(self.front_since).min(*first)
+        said.max(sum - now.since(self.front_since).min(*first))
+    }
+
+    /// Executions it holds.
+    pub(crate) fn running(&self) -> u32 {
+        self.remote.map_or(0, |r| r.running).max(self.outstanding.len() as u32)
+    }
+
+    /// How old what is known of it is.
+    pub(crate) fn age(&self, now: Nanos) -> Nanos {
+        self.remote.map_or(Nanos::ZERO, |r| now.since(r.heard))
     }
 
     pub(crate) fn started(&mut self, execution: ExecutionId, predicted: Nanos, now: Nanos) {
@@ -192,6 +247,22 @@ impl Flights {
 
     pub(crate) fn abandon(&mut self, execution: ExecutionId, device: DeviceId) {
         self.abandoned.insert(execution, device);
+    }
+
+    /// Forgets executions that were given up and will not answer, since their device is out of reach.
+    pub(crate) fn forget_abandoned(&mut self, lost: impl Fn(DeviceId) -> bool) {
+        self.abandoned.retain(|_, device| !lost(*device));
+    }
+
+    /// Flights that match.
+    pub(crate) fn matching(&self, matches: impl Fn(&Flight) -> bool) -> Vec<ExecutionId> {
+        self.flights.iter().filter(|(_, f)| matches(f)).map(|(e, _)| *e).collect()
+    }
+
+    /// The flight on another host that nobody waits for since `forget`, if it is one.
+    pub(crate) fn deserted(&self) -> Option<ExecutionId> {
+        let deserted = |f: &Flight| f.away.is_some() && f.members.iter().all(|m| m.gone);
+        self.flights.iter().find(|(_, f)| deserted(f)).map(|(e, _)| *e)
     }
 
     pub(crate) fn take_abandoned(&mut self, execution: ExecutionId) -> Option<DeviceId> {

@@ -36,12 +36,43 @@ pub struct Ledger {
     pub valid_rows: u64,
     /// Decisions made by the fallback. Not part of the law.
     pub fallback_decisions: u64,
+    /// The account of stages that came from other hosts; a law of its own.
+    pub guests: GuestLedger,
+}
+
+/// Counts of stages that came from other hosts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GuestLedger {
+    /// Taken.
+    pub arrived: u64,
+    /// Executed to the end; their origin was answered.
+    pub returned: u64,
+    /// Executed here and handed on to another host.
+    pub passed: u64,
+    /// Given back to their sender.
+    pub rejected: u64,
+    /// Taken back by their sender, or its link went down.
+    pub withdrawn: u64,
+    /// Waiting now.
+    pub waiting: u64,
+    /// In an execution now.
+    pub running: u64,
+    /// Never taken: no right, no credit, no sense. Not part of the law.
+    pub refused: u64,
+}
+
+impl GuestLedger {
+    /// `arrived = returned + passed + rejected + withdrawn + waiting + running`.
+    pub fn holds(&self) -> bool {
+        self.arrived == self.returned + self.passed + self.rejected + self.withdrawn + self.waiting + self.running
+    }
 }
 
 impl Ledger {
-    /// `submitted = answered + failed + shed + expired + cancelled + waiting + running`.
+    /// `submitted = answered + failed + shed + expired + cancelled + waiting + running`, and the guests' law.
     pub fn holds(&self) -> bool {
         self.submitted
             == self.answered + self.failed + self.shed + self.expired + self.cancelled + self.waiting + self.running
+            && self.guests.holds()
     }
 }

@@ -12,9 +12,11 @@
 //! - Custody: after every event, `submitted = answered + failed + shed + expired + cancelled + waiting + running`
 //!   ([`Ledger::holds`]). A policy that faults, lies or is swapped cannot break it, since it never owns a request.
 //! - Every queue is bounded in requests and bytes; what does not fit is refused at once.
+//! - A stage that came from another host is given back to it, done or not, unless that host took it back or is gone.
 
 #![forbid(unsafe_code)]
 
+mod arrivals;
 pub mod check;
 mod config;
 mod estimate;
@@ -22,6 +24,7 @@ mod event;
 mod fallback;
 mod flight;
 mod ledger;
+mod links;
 mod plan;
 mod policy;
 mod queue;
@@ -33,12 +36,15 @@ mod world;
 
 pub use config::Config;
 
-pub use event::{Action, Answer, Event, Failure, FailureKind, Input, Refusal, Request, Run};
+pub use event::{
+    Action, Advance, Answer, Arrival, Crossing, Event, Failure, FailureKind, Forward, Input, LinkReport, Next, Refusal,
+    Rejection, Request, Run, StageTime, Standing,
+};
 pub use fallback::Fallback;
-pub use ledger::Ledger;
+pub use ledger::{GuestLedger, Ledger};
 pub use plan::{Plan, PlanStage};
 pub use policy::{CallLog, Fault, FaultClass, LogEntry, Policy, Stopwatch};
 pub use receipt::{Clamp, PolicyLabel, Receipt, ReceiptStage, Verdict};
 pub use scheduler::Scheduler;
 pub use slot::{Briefing, Candidate, PolicyStatus, RollbackReason, SlotState, SwapReport};
-pub use world::{QueueLimit, World};
+pub use world::{Guest, QueueLimit, Window, World};

@@ -1,12 +1,14 @@
 //! A plan: the proof that a proposed dispatch can run.
 
-use bps_types::{DeviceId, QueueId, RequestId};
+use bps_types::{DeviceId, HostId, QueueId, RequestId};
 
 /// One stage of a checked plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanStage {
     /// Where it runs.
     pub device: DeviceId,
+    /// Whose device that is.
+    pub host: HostId,
     /// The cut at which it enters.
     pub from_cut: u32,
     /// The cut at which it leaves; greater than `from_cut`.
@@ -18,7 +20,7 @@ pub struct PlanStage {
 }
 
 /// A dispatch that has been checked: its requests wait in one queue and are named once, its stages cover every layer once
-/// in order, its devices are up, allowed and credited. Made only by [`crate::check`]; immutable.
+/// in order, its devices are up, allowed and credited, the links between its hosts are up. Made only by [`crate::check`]; immutable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub(crate) queue: QueueId,

@@ -21,6 +21,8 @@ pub(crate) struct Waiting {
     pub(crate) sequence: u64,
     /// Executions that have failed.
     pub(crate) attempts: u8,
+    /// Times it came back from another host unexecuted.
+    pub(crate) bounces: u8,
 }
 
 impl Waiting {

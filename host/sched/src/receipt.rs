@@ -20,10 +20,14 @@ pub struct PolicyLabel {
 pub struct ReceiptStage {
     /// Device id.
     pub device: u32,
+    /// The device in words; another host's with that host's name before it, as in `server/cpu`.
+    pub on: Arc<str>,
     /// The cut at which it entered.
     pub from_cut: u32,
     /// The cut at which it left.
     pub until_cut: u32,
+    /// The codec in words, where the input crossed a link.
+    pub via: Option<Arc<str>>,
     /// How its input travelled.
     pub codec: u8,
     /// The codec's rate.
@@ -32,6 +36,8 @@ pub struct ReceiptStage {
     pub predicted: Nanos,
     /// What it took; none where it did not end.
     pub measured: Option<Nanos>,
+    /// When it began, on this host's clock; none where it did not end.
+    pub began: Option<Nanos>,
 }
 
 /// What the host changed about a plan that was otherwise in order.

@@ -3,10 +3,14 @@
 mod admit;
 mod complete;
 mod dispatch;
+mod guests;
+mod remote;
 mod watch;
 
+use crate::arrivals::Arrivals;
 use crate::estimate::Costs;
 use crate::flight::{DeviceState, Flights};
+use crate::links::Links;
 use crate::policy::{CallLog, Stopwatch};
 use crate::queue::Queues;
 use crate::slot::PolicySlot;
@@ -27,6 +31,8 @@ pub struct Scheduler {
     costs: Costs,
     queues: Queues,
     flights: Flights,
+    links: Links,
+    arrivals: Arrivals,
     /// Deadlines of all requests that wait or run.
     deadlines: BTreeSet<(Nanos, RequestId)>,
     ledger: Ledger,
@@ -53,6 +59,8 @@ impl Scheduler {
             costs: Costs::default(),
             queues: Queues::default(),
             flights: Flights::default(),
+            links: Links::default(),
+            arrivals: Arrivals::default(),
             deadlines: BTreeSet::new(),
             ledger: Ledger::default(),
             slot: PolicySlot::new(stopwatch, log),
@@ -71,6 +79,7 @@ impl Scheduler {
     pub fn handle(&mut self, event: Event, now: Nanos, actions: &mut Vec<Action>) {
         self.now = self.now.max(now);
         self.expire(actions);
+        self.expire_arrivals(actions);
         let timed_out = self.time_out(actions);
         let trigger = self.take(event, actions);
         if let Some(trigger) = trigger.or(timed_out).or_else(|| self.timer_due()) {
@@ -108,6 +117,13 @@ impl Scheduler {
         self.slot.drain_decide_times()
     }
 
+    /// How the devices of this host stand: whether they take work, predicted time until all they hold is done, and how
+    /// many executions that is.
+    pub fn own_devices(&self) -> impl Iterator<Item = (DeviceId, bool, Nanos, u32)> + '_ {
+        let own = self.devices.iter().filter(|(_, d)| d.remote.is_none());
+        own.map(|(id, d)| (*id, d.takes_work(self.now), d.backlog(self.now), d.running()))
+    }
+
     /// Requests and rows that wait, per model.
     pub fn waiting(&self) -> Vec<(bps_types::ModelId, u32, u64)> {
         let mut sums: IndexMap<bps_types::ModelId, (u32, u64)> = IndexMap::new();
@@ -135,8 +151,22 @@ impl Scheduler {
                 self.cancel(id, actions);
                 None
             }
-            Event::Done { execution, elapsed } => self.stage_done(execution, elapsed, actions),
-            Event::Failed { execution, failure } => self.stage_failed(execution, &failure, actions),
+            Event::Done { execution, elapsed, coding } => {
+                let joint = self.joint_done(execution, elapsed, coding, actions);
+                joint.or_else(|| self.stage_done(execution, elapsed, coding, actions))
+            }
+            Event::Failed { execution, failure } => {
+                let joint = self.joint_failed(execution, &failure, actions);
+                joint.or_else(|| self.stage_failed(execution, &failure, actions))
+            }
+            Event::Answered { execution, stages, bytes } => self.came_back(execution, &stages, bytes, actions),
+            Event::Standing(standing) => self.hear(standing),
+            Event::Link(report) => self.link_changed(report, actions),
+            Event::Arrive(arrival) => self.arrive(arrival, actions),
+            Event::Withdraw(id) => {
+                self.withdraw(id);
+                None
+            }
             Event::Device { device, up } => {
                 let was_up = std::mem::replace(&mut self.devices.get_mut(&device)?.up, up);
                 (was_up != up).then_some(Trigger::Change)
@@ -176,7 +206,17 @@ impl Scheduler {
         }
         self.queues.drop_empty(|m| kept(m.0));
         self.corrected.retain(|t| kept(t.model));
+        for id in self.arrivals.matching(|a| !kept(a.model.0)) {
+            if self.arrivals.contains(id) {
+                self.withdraw(id);
+                let reason = crate::Rejection::Forbidden("the model is no longer here".into());
+                actions.push(Action::Reject { arrival: id, reason });
+            }
+        }
+        self.links.retain(|host| world.info.hosts.iter().any(|h| h.id == host.0));
+        self.costs.set_rates(&world.info.codecs);
         self.world = world;
+        self.reach();
         self.slot.rebrief(self.new_briefing());
         Some(Trigger::Change)
     }
@@ -215,11 +255,12 @@ impl Scheduler {
     }
 
     fn device_free_for(&self, model: u32) -> bool {
-        self.any_device(model, |d| d.credits(self.config.device_credits) > 0)
+        self.any_device(model, |d| d.credits(self.now, self.config.device_credits) > 0)
     }
 
+    /// Only devices of this host count: whether another host's are worth the way is for the policy to say.
     fn device_idle_for(&self, model: u32) -> bool {
-        self.any_device(model, |d| d.takes_work() && d.reserved == 0)
+        self.any_device(model, |d| d.remote.is_none() && d.takes_work(self.now) && d.reserved == 0)
     }
 
     fn any_device(&self, model: u32, fits: impl Fn(&DeviceState) -> bool) -> bool {
@@ -231,12 +272,14 @@ impl Scheduler {
         if trigger == Trigger::Timer {
             self.wake_policy = None; // it has come, whether or not anything can run; a completion asks again
         }
-        if !self.queues.is_empty() && self.runnable() {
+        let waits = !self.queues.is_empty() && self.runnable();
+        if waits || self.joinable() {
             self.wake_policy = None;
             self.fill_snapshot(trigger);
             let (decision, author, more) = self.slot.decide(&self.snapshot, self.now, &self.config);
             actions.extend(more);
             self.carry_out(decision, &author, actions);
+            self.join_left_over(actions);
         }
     }
 
@@ -245,6 +288,8 @@ impl Scheduler {
             queues: &self.queues,
             devices: &self.devices,
             flights: &self.flights,
+            links: &self.links,
+            arrivals: &self.arrivals,
             world_epoch: self.world.info.epoch,
             device_credits: self.config.device_credits,
         };

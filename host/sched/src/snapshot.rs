@@ -1,6 +1,8 @@
 //! Builds what a policy may see.
 
+use crate::arrivals::Arrivals;
 use crate::flight::{DeviceState, Flights};
+use crate::links::Links;
 use crate::queue::Queues;
 use bps_types::policy::{Device, NO_DEADLINE, Queue, Snapshot, Trigger, bound};
 use bps_types::{DeviceId, Nanos};
@@ -11,6 +13,8 @@ pub(crate) struct View<'a> {
     pub(crate) queues: &'a Queues,
     pub(crate) devices: &'a IndexMap<DeviceId, DeviceState>,
     pub(crate) flights: &'a Flights,
+    pub(crate) links: &'a Links,
+    pub(crate) arrivals: &'a Arrivals,
     pub(crate) world_epoch: u32,
     pub(crate) device_credits: u32,
 }
@@ -24,14 +28,16 @@ pub(crate) fn fill(out: &mut Snapshot, view: &View<'_>, trigger: Trigger, now: N
     fill_queues(out, view.queues, now);
     out.devices.extend(view.devices.iter().map(|(id, d)| Device {
         id: id.0,
-        up: d.takes_work(),
+        up: d.takes_work(now),
         backlog: d.backlog(now),
-        running: d.outstanding.len() as u32,
-        credits: d.credits(view.device_credits),
+        running: d.running(),
+        credits: d.credits(now, view.device_credits),
         memory_free: d.memory_free,
         slowdown: d.slowdown,
-        age: Nanos::ZERO,
+        age: d.age(now),
     }));
+    view.links.fill(&mut out.links, now);
+    view.arrivals.fill(&mut out.arrived, now);
     for flight in view.flights.iter() {
         out.flight_tags.push(flight.plan.tag);
         out.flight_stages.push(flight.stage as u8);

@@ -1,26 +1,28 @@
 //! Custody under random interleavings: whatever clients, devices and policies do, no request is lost or answered twice.
 
 use bps_sched::{
-    Action, Briefing, Candidate, Config, Event, Failure, FailureKind, Fault, FaultClass, Input, Policy, Request,
-    Scheduler, World,
+    Action, Arrival, Briefing, Candidate, Config, Crossing, Event, Failure, FailureKind, Fault, FaultClass, Guest,
+    Input, LinkReport, Next, PlanStage, Policy, Request, Scheduler, StageTime, Standing, Window, World,
 };
 use bps_types::policy::{
-    CodecInfo, Decision, DeviceInfo, DeviceKind, Dispatch, HostInfo, Manifest, ModelInfo, Origin, Outcome, Selection,
-    Snapshot, Stage, Table, WorldInfo,
+    CodecInfo, Decision, DeviceInfo, DeviceKind, Dispatch, HostInfo, Join, Manifest, ModelInfo, Origin, Outcome,
+    Selection, Snapshot, Stage, Table, WorldInfo,
 };
-use bps_types::{DeviceId, ExecutionId, ModelId, Nanos, RequestId};
+use bps_types::{ArrivalId, DeviceId, ExecutionId, HostId, ModelId, Nanos, RequestId};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const MODELS: u32 = 2;
-const DEVICES: u32 = 3;
+/// The first three are this host's, the last is another's.
+const DEVICES: u32 = 4;
+const REMOTE: u32 = 3;
 const CUTS: u32 = 5;
 
 fn world(epoch: u32, models: u32) -> World {
     let devices = (0..DEVICES).map(|id| DeviceInfo {
         id,
-        host: 0,
+        host: u32::from(id == REMOTE),
         name: format!("d{id}"),
         kind: DeviceKind::Cpu,
         memory_bytes: None,
@@ -39,12 +41,17 @@ fn world(epoch: u32, models: u32) -> World {
     };
     let info = WorldInfo {
         epoch,
-        hosts: vec![HostInfo { id: 0, name: "here".into(), is_self: true }],
+        hosts: vec![
+            HostInfo { id: 0, name: "here".into(), is_self: true },
+            HostInfo { id: 1, name: "there".into(), is_self: false },
+        ],
         devices: devices.collect(),
         models: (0..models).map(model).collect(),
         codecs: vec![CodecInfo { id: 0, name: "raw".into(), rates: vec![], lossless: true, for_input: false }],
     };
-    World { info, queue_limits: vec![] }
+    let windows = vec![Window { device: DeviceId(REMOTE), dispatches: 3 }];
+    let guests = vec![Guest { host: HostId(1), window: 4, bytes_max: 100 }];
+    World { info, windows, guests, ..World::default() }
 }
 
 /// A policy that does whatever its script says: good, idle, nonsense, or a fault.
@@ -114,6 +121,13 @@ impl Policy for Scripted {
                 }),
             }
         }
+        for group in &snapshot.arrived {
+            let roll = self.next();
+            let nonsense = u32::from(roll == 9);
+            if roll > 100 {
+                decision.joins.push(Join { arrived: group.id + nonsense, take_rows: u32::from(roll) % 7 });
+            }
+        }
         decision.wake_after = Some(Nanos::from_millis(u64::from(self.next()) % 5));
         Ok(decision)
     }
@@ -147,6 +161,10 @@ enum Step {
     Rollback,
     World(u32),
     Pass(u64),
+    Link(bool, bool),
+    Standing(bool),
+    Arrive { model: u32, rows: u32, stages: u8, deadline_ms: Option<u64> },
+    Withdraw(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -158,7 +176,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => submit,
         2 => any::<usize>().prop_map(Step::Cancel),
         10 => any::<usize>().prop_map(Step::Finish),
-        2 => (any::<usize>(), 0..3u8).prop_map(|(at, kind)| Step::Fail(at, kind)),
+        2 => (any::<usize>(), 0..5u8).prop_map(|(at, kind)| Step::Fail(at, kind)),
         1 => (0..DEVICES, any::<bool>()).prop_map(|(d, up)| Step::Device(d, up)),
         2 => (0..4u8, script()).prop_map(|(name, script)| Step::Swap(name, script)),
         2 => (any::<bool>(), script()).prop_map(|(ok, script)| Step::Rebuild(ok, script)),
@@ -166,6 +184,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (1..=MODELS).prop_map(Step::World),
         8 => (0..40u64).prop_map(Step::Pass),
         1 => (1_000..40_000u64).prop_map(Step::Pass),
+        2 => any::<(bool, bool)>().prop_map(|(there, back)| Step::Link(there, back)),
+        2 => (0..4u8).prop_map(|n| Step::Link(n > 0, n > 0)),
+        1 => any::<bool>().prop_map(Step::Standing),
+        5 => (0..=MODELS, 0..10u32, 0..6u8, proptest::option::of(0..50u64)).prop_map(
+            |(model, rows, stages, deadline_ms)| Step::Arrive { model, rows, stages, deadline_ms },
+        ),
+        1 => any::<usize>().prop_map(Step::Withdraw),
     ];
     proptest::collection::vec(step, 1..250)
 }
@@ -179,6 +204,10 @@ struct Driver {
     open: BTreeSet<RequestId>,
     outputs: BTreeMap<ExecutionId, bool>,
     running: Vec<ExecutionId>,
+    away: BTreeSet<ExecutionId>,
+    guests: BTreeSet<ArrivalId>,
+    withdrawn: BTreeSet<ArrivalId>,
+    guests_seen: u64,
     rebuild: Option<bps_types::Generation>,
 }
 
@@ -192,6 +221,10 @@ impl Driver {
             open: BTreeSet::new(),
             outputs: BTreeMap::new(),
             running: Vec::new(),
+            away: BTreeSet::new(),
+            guests: BTreeSet::new(),
+            withdrawn: BTreeSet::new(),
+            guests_seen: 0,
             rebuild: None,
         };
         driver.feed(Event::World(world(1, MODELS)));
@@ -207,6 +240,7 @@ impl Driver {
         let ledger = self.scheduler.ledger();
         assert!(ledger.holds(), "{ledger:?}");
         assert_eq!(ledger.waiting + ledger.running, self.open.len() as u64, "{ledger:?}");
+        assert_eq!(ledger.guests.waiting + ledger.guests.running, self.guests.len() as u64, "{ledger:?}");
     }
 
     fn carry_out(&mut self, action: Action) {
@@ -220,9 +254,40 @@ impl Driver {
                         assert_eq!(parts.iter().map(|(_, rows)| rows).sum::<u32>(), run.rows);
                     }
                     Input::Execution(before) => assert_eq!(self.outputs.remove(before), Some(true), "input is there"),
+                    Input::Arrivals(parts) => {
+                        assert!(parts.iter().all(|(id, _)| self.guests.contains(id)), "runs a guest that has ended");
+                        assert_eq!(parts.iter().map(|(_, rows)| rows).sum::<u32>(), run.rows);
+                    }
                 }
+                assert!(run.device.0 != REMOTE, "runs here");
                 assert!(self.outputs.insert(run.execution, false).is_none(), "execution ids are used once");
                 self.running.push(run.execution);
+            }
+            Action::Forward(forward) => {
+                assert!(forward.stages.iter().all(|s| s.host == HostId(1)) && forward.host == HostId(1));
+                match &forward.input {
+                    Input::Requests(parts) => assert!(parts.iter().all(|(id, _)| self.open.contains(id))),
+                    Input::Execution(before) => assert_eq!(self.outputs.remove(before), Some(true), "input is there"),
+                    Input::Arrivals(_) => panic!("guests are passed on, not forwarded"),
+                }
+                assert!(self.outputs.insert(forward.execution, false).is_none(), "execution ids are used once");
+                self.running.push(forward.execution);
+                self.away.insert(forward.execution);
+            }
+            Action::Recall { execution, .. } => assert!(self.away.contains(&execution), "recalls what was forwarded"),
+            Action::Advance(advance) => {
+                assert_eq!(self.outputs.get(&advance.execution), Some(&true), "advanced from a finished execution");
+                match advance.next {
+                    Next::Here => assert!(self.guests.contains(&advance.arrival)),
+                    Next::Origin | Next::Host(..) => assert!(self.guests.remove(&advance.arrival), "answered twice"),
+                }
+            }
+            // One that was withdrawn in the very moment in which its time ran out is given back all the same.
+            Action::Reject { arrival, .. } => {
+                assert!(
+                    self.guests.remove(&arrival) || self.withdrawn.remove(&arrival),
+                    "rejected twice or never came"
+                );
             }
             Action::Answer(answer) => {
                 assert_eq!(self.outputs.get(&answer.execution), Some(&true), "answered from a finished execution");
@@ -262,12 +327,17 @@ impl Driver {
             }
             Step::Finish(at) => {
                 if let Some(execution) = self.pick(at) {
-                    self.outputs.insert(execution, true);
-                    self.feed(Event::Done { execution, elapsed: Nanos::from_millis(1) });
+                    self.finish(execution);
                 }
             }
             Step::Fail(at, kind) => {
-                let kinds = [FailureKind::Execution, FailureKind::OutOfMemory, FailureKind::DeviceLost];
+                let kinds = [
+                    FailureKind::Execution,
+                    FailureKind::OutOfMemory,
+                    FailureKind::DeviceLost,
+                    FailureKind::Refused,
+                    FailureKind::Unreachable,
+                ];
                 if let Some(execution) = self.pick(at) {
                     self.outputs.remove(&execution);
                     self.feed(Event::Failed {
@@ -296,10 +366,76 @@ impl Driver {
                 self.epoch += 1;
                 self.feed(Event::World(world(self.epoch, models)));
             }
+            Step::Link(there, back) => {
+                self.link(0, 1, there);
+                self.link(1, 0, back);
+            }
+            Step::Standing(up) => self.stand(up),
+            Step::Arrive { model, rows, stages, deadline_ms } => {
+                self.guests_seen += 1;
+                let id = ArrivalId(self.guests_seen);
+                self.guests.insert(id);
+                let stage = |device: u32, from_cut, until_cut| PlanStage {
+                    device: DeviceId(device),
+                    host: HostId(u32::from(device == REMOTE)),
+                    from_cut,
+                    until_cut,
+                    codec: 0,
+                    rate: 0,
+                };
+                let stages = match stages {
+                    0 => vec![],
+                    1 => vec![stage(0, 1, 2), stage(1, 2, CUTS - 1)],
+                    2 => vec![stage(0, 1, 2), stage(REMOTE, 2, CUTS - 1)],
+                    3 => vec![stage(0, 3, 2)],
+                    _ => vec![stage(u32::from(stages) % 3, 2, CUTS - 1)],
+                };
+                let deadline = deadline_ms.map(|ms| self.now + Nanos::from_millis(ms));
+                let (host, model, bytes, priority) = (HostId(1), ModelId(model), 10, 0);
+                self.feed(Event::Arrive(Arrival { id, host, model, stages, rows, bytes, priority, deadline }));
+            }
+            Step::Withdraw(at) => {
+                // As the node does it: it lets go of the input, then tells the scheduler.
+                if let Some(id) = self.guests.iter().nth(at % self.guests.len().max(1)).copied() {
+                    self.guests.remove(&id);
+                    self.withdrawn.insert(id);
+                    self.feed(Event::Withdraw(id));
+                }
+            }
             Step::Pass(ms) => {
                 self.now += Nanos::from_millis(ms);
                 self.feed(Event::Tick);
             }
+        }
+    }
+
+    fn link(&mut self, source: u32, target: u32, up: bool) {
+        let (source, target) = (HostId(source), HostId(target));
+        self.feed(Event::Link(LinkReport {
+            source,
+            target,
+            up,
+            bytes_per_second: 1e6,
+            rtt: Nanos::from_millis(1),
+            backlog_bytes: 0,
+        }));
+    }
+
+    fn stand(&mut self, up: bool) {
+        let (device, backlog) = (DeviceId(REMOTE), Nanos::from_millis(1));
+        self.feed(Event::Standing(Standing { device, up, backlog, running: 1, memory_free: None }));
+    }
+
+    fn finish(&mut self, execution: ExecutionId) {
+        if let Some(output) = self.outputs.get_mut(&execution) {
+            *output = true;
+        }
+        let elapsed = Nanos::from_millis(1);
+        if self.away.remove(&execution) {
+            let stages = vec![StageTime { began: self.now, elapsed, batch_rows: 1 }];
+            self.feed(Event::Answered { execution, stages, bytes: Crossing { sent: 9, received: 1 } });
+        } else {
+            self.feed(Event::Done { execution, elapsed, coding: Nanos(1) });
         }
     }
 
@@ -313,18 +449,19 @@ impl Driver {
         for device in 0..DEVICES {
             self.feed(Event::Device { device: DeviceId(device), up: true });
         }
+        self.link(0, 1, true);
+        self.link(1, 0, true);
         for _ in 0..5_000 {
-            if self.open.is_empty() {
+            if self.open.is_empty() && self.guests.is_empty() {
                 return;
             }
             self.now += Nanos::from_millis(300);
             self.feed(Event::Tick);
             while let Some(execution) = self.pick(0) {
-                self.outputs.insert(execution, true);
-                self.feed(Event::Done { execution, elapsed: Nanos::from_millis(1) });
+                self.finish(execution);
             }
         }
-        panic!("requests left: {:?}, {:?}", self.open, self.scheduler.ledger());
+        panic!("left: {:?}, {:?}, {:?}", self.open, self.guests, self.scheduler.ledger());
     }
 }
 

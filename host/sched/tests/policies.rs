@@ -117,6 +117,7 @@ impl Bench {
                 Action::Swapped(report) => self.swaps.push(report),
                 Action::Rebuild { generation, at, .. } => self.rebuilds.push((generation, at)),
                 Action::Release(_) | Action::Receipt(_) | Action::WakeAt(_) | Action::Device { .. } => {}
+                remote => panic!("one host only: {remote:?}"),
             }
         }
         assert!(self.scheduler.ledger().holds());
@@ -166,7 +167,7 @@ impl Bench {
     fn finish_all(&mut self) {
         while !self.runs.is_empty() {
             let run = self.runs.remove(0);
-            self.feed(Event::Done { execution: run.execution, elapsed: Nanos::from_micros(100) });
+            self.feed(Event::Done { execution: run.execution, elapsed: Nanos::from_micros(100), coding: Nanos::ZERO });
         }
     }
 
@@ -201,7 +202,7 @@ fn world() -> World {
         models: vec![model],
         codecs: vec![CodecInfo { id: 0, name: "raw".into(), rates: vec![], lossless: true, for_input: false }],
     };
-    World { info, queue_limits: vec![] }
+    World { info, ..World::default() }
 }
 
 #[test]
@@ -383,7 +384,7 @@ fn out_of_memory_is_retried_smaller() {
     let rows = |bench: &Bench| bench.runs.iter().map(|r| r.rows).collect::<Vec<_>>();
     assert_eq!(rows(&bench), [1, 1], "arrivals one by one");
     let first = bench.runs.remove(0);
-    bench.feed(Event::Done { execution: first.execution, elapsed: Nanos(1) });
+    bench.feed(Event::Done { execution: first.execution, elapsed: Nanos(1), coding: Nanos::ZERO });
     assert_eq!(rows(&bench), [1, 4]);
     bench.runs.swap(0, 1);
     bench.fail_next(FailureKind::OutOfMemory);
@@ -415,7 +416,7 @@ fn a_device_that_does_not_answer_is_left_alone_until_it_does() {
     assert_ne!(bench.runs[0].device, stuck.device);
     assert_eq!(bench.active(), "good", "no blame on the policy");
     bench.finish_all();
-    bench.feed(Event::Done { execution: stuck.execution, elapsed: Nanos::from_secs(11) });
+    bench.feed(Event::Done { execution: stuck.execution, elapsed: Nanos::from_secs(11), coding: Nanos::ZERO });
     assert_eq!((bench.answered.clone(), bench.scheduler.ledger().stale), (vec![1], 1), "the late answer is dropped");
     bench.submit(1);
     assert_eq!(bench.runs[0].device, stuck.device, "and the device is used again");

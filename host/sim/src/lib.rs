@@ -1,4 +1,5 @@
-//! A world around the scheduler in virtual time: scripted arrivals, devices that cost what tables say, no clock, no thread.
+//! A world around schedulers in virtual time: scripted arrivals, devices that cost what tables say, links that take what
+//! bytes take, no clock, no thread. One host or several, each with a scheduler of its own.
 //!
 //! Stands beside the node: both feed [`bps_sched::Scheduler`] the same events and carry out the same actions, so a policy
 //! (the same component bytes) takes the same decisions here as there, and can be tried before it touches traffic.
@@ -8,10 +9,13 @@
 
 #![forbid(unsafe_code)]
 
+mod network;
 mod report;
+mod setup;
 mod simulation;
 mod workload;
 
-pub use report::Report;
-pub use simulation::{Setup, SimDevice, SimModel, Simulation, Step};
+pub use report::{Answered, Report};
+pub use setup::{Setup, SimCodec, SimDevice, SimLink, SimModel};
+pub use simulation::{Simulation, Step};
 pub use workload::{Arrival, Workload};

@@ -20,8 +20,20 @@ pub struct Report {
     pub mean_batch: f64,
     /// Executed batches.
     pub batches: u64,
+    /// Every answer, in order.
+    #[serde(skip)]
+    pub answers: Vec<Answered>,
     /// Switches of the active policy, as `name#generation`; rollbacks and refusals say why.
     pub swaps: Vec<String>,
+}
+
+/// When a request was answered, and how long that took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// When.
+    pub at: Nanos,
+    /// From its arrival.
+    pub total: Nanos,
 }
 
 impl fmt::Display for Report {
@@ -55,7 +67,7 @@ impl fmt::Display for Report {
 #[derive(Default)]
 pub(crate) struct Tally {
     next: u64,
-    latencies: Vec<Nanos>,
+    answers: Vec<Answered>,
     rows: u64,
     batches: u64,
     swaps: Vec<String>,
@@ -67,8 +79,8 @@ impl Tally {
         RequestId(self.next)
     }
 
-    pub(crate) fn answered(&mut self, answer: &Answer) {
-        self.latencies.push(answer.total);
+    pub(crate) fn answered(&mut self, answer: &Answer, at: Nanos) {
+        self.answers.push(Answered { at, total: answer.total });
     }
 
     pub(crate) fn receipt(&mut self, receipt: &Receipt) {
@@ -87,19 +99,21 @@ impl Tally {
 
     pub(crate) fn report(&mut self, ended: Nanos, ledger: Ledger) -> Report {
         debug_assert_eq!(self.next, ledger.submitted + ledger.refused, "every request is on the books");
-        self.latencies.sort_unstable();
+        let mut latencies: Vec<Nanos> = self.answers.iter().map(|a| a.total).collect();
+        latencies.sort_unstable();
         let percentile = |p: usize| {
-            let at = (self.latencies.len() * p).div_ceil(100).saturating_sub(1);
-            self.latencies.get(at).copied().unwrap_or_default()
+            let at = (latencies.len() * p).div_ceil(100).saturating_sub(1);
+            latencies.get(at).copied().unwrap_or_default()
         };
         let seconds = ended.as_secs_f64().max(1e-9);
         Report {
             ended,
             ledger,
-            throughput: self.latencies.len() as f64 / seconds,
+            throughput: self.answers.len() as f64 / seconds,
             latency: [percentile(50), percentile(95), percentile(99)],
             mean_batch: self.rows as f64 / (self.batches as f64).max(1.0),
             batches: self.batches,
+            answers: self.answers.clone(),
             swaps: self.swaps.clone(),
         }
     }

@@ -43,6 +43,10 @@ id!(
     HostId(u32)
 );
 id!(
+    /// A stage that came from another host; never reused within a run.
+    ArrivalId(u64)
+);
+id!(
     /// Counts the policies this run has had; the native fallback before any policy is generation 0.
     Generation(u32)
 );

@@ -8,10 +8,12 @@
 #![forbid(unsafe_code)]
 
 mod id;
+mod packed;
 pub mod policy;
 mod tensor;
 mod time;
 
-pub use id::{DeviceId, ExecutionId, Generation, HostId, ModelId, QueueId, RequestId};
+pub use id::{ArrivalId, DeviceId, ExecutionId, Generation, HostId, ModelId, QueueId, RequestId};
+pub use packed::Packed;
 pub use tensor::{DataType, HostTensor, TensorError, TensorSpec, element_count};
 pub use time::Nanos;

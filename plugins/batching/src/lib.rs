@@ -1,12 +1,8 @@
-//! `batching`: batch size and wait chosen from measured costs, arrivals and deadlines. The policy is in `policy.rs`, the
-//! choice of a batch in `choose.rs`, what it learns in `estimate.rs`, the baseline in `aimd.rs`.
+//! `batching`: batch size and wait chosen from measured costs, arrivals and deadlines. The policy is in `policy.rs`; how
+//! batches are gathered, what is learned and the AIMD baseline are in the crate `planner`, since other policies need them.
 
-mod aimd;
-mod choose;
 mod config;
-mod estimate;
 mod policy;
-mod state;
 
 pub use policy::Batching;
 

@@ -4,6 +4,7 @@
 mod echo;
 mod misdeed;
 mod policy;
+mod split;
 
 pub use policy::Chaos;
 

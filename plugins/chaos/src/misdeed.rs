@@ -14,6 +14,9 @@ pub(crate) enum Mode {
     Empty,
     /// None: says back what it was told.
     Echo,
+    /// None: here up to `cut`, the rest on another host, which it gets to as `codec` and `rate`; all of it here while no
+    /// other host can be reached.
+    Split,
     /// Never returns.
     Loop,
     /// Calls itself until the stack ends.
@@ -76,6 +79,7 @@ pub(crate) fn decide(chaos: &mut Chaos, now: &Snapshot) -> Decision {
         Mode::LogFlood => (0..1_000).for_each(|line| log(Level::Info, &format!("chaos line {line}"))),
         Mode::LogLine => log(Level::Info, &"chaos ".repeat((1 << 20) / 6)),
         Mode::Echo => return crate::echo::decide(now),
+        Mode::Split => return crate::split::decide(&chaos.world, &chaos.config, now),
         Mode::Random => return random(chaos, now),
         Mode::OutOfRange => return rows(now, |queue| (queue ^ 0x8000_0000, Selection::Head(1), u32::MAX)),
         Mode::Duplicate => return duplicate(chaos, now),

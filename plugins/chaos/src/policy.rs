@@ -15,7 +15,11 @@ const CONFIG_SCHEMA: &str = r#"{
     "after": {"type": "integer", "minimum": 0, "default": 0, "description": "Good decisions before it"},
     "us": {"type": "integer", "default": 1000, "description": "slow: about so many microseconds"},
     "bytes": {"type": "integer", "default": 4194304, "description": "huge-save: size of the state"},
-    "stages": {"type": "integer", "minimum": 1, "maximum": 2, "default": 1, "description": "least-backlog: stages of each dispatch"}
+    "stages": {"type": "integer", "minimum": 1, "maximum": 2, "default": 1, "description": "least-backlog: stages of each dispatch"},
+    "cut": {"type": "integer", "minimum": 0, "default": 0, "description": "split: where the model leaves this host"},
+    "codec": {"type": "integer", "minimum": 0, "default": 0, "description": "split: how it travels"},
+    "rate": {"type": "integer", "minimum": 0, "default": 0, "description": "split: at which rate"},
+    "rows": {"type": "integer", "minimum": 1, "default": 4, "description": "split: requests of each dispatch at most"}
   },
   "additionalProperties": false
 }"#;
@@ -28,11 +32,25 @@ pub(crate) struct Config {
     pub(crate) us: u64,
     pub(crate) bytes: usize,
     pub(crate) stages: u32,
+    pub(crate) cut: u32,
+    pub(crate) codec: u8,
+    pub(crate) rate: u8,
+    pub(crate) rows: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { mode: Mode::LeastBacklog, after: 0, us: 1_000, bytes: 4 << 20, stages: 1 }
+        Self {
+            mode: Mode::LeastBacklog,
+            after: 0,
+            us: 1_000,
+            bytes: 4 << 20,
+            stages: 1,
+            cut: 0,
+            codec: 0,
+            rate: 0,
+            rows: 4,
+        }
     }
 }
 

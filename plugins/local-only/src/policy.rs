@@ -45,6 +45,7 @@ impl Policy for LocalOnly {
 fn decide(world: &World, now: &Snapshot) -> Decision {
     let mut decision = DecisionBuilder::new();
     let mut room = Room::of(now);
+    decision.join_arrived(world, now, &mut room);
     for queue in now.queues_by_urgency() {
         let Some(model) = world.model(queue.model) else { continue };
         for request in queue.head() {

@@ -66,6 +66,7 @@ impl Policy for RoundRobin {
     fn decide(&mut self, now: &Snapshot) -> Decision {
         let mut decision = DecisionBuilder::new();
         let mut room = Room::of(now);
+        decision.join_arrived(&self.world, now, &mut room);
         for queue in now.queues_by_urgency() {
             let Some(model) = self.world.model(queue.model) else { continue };
             let rows_max = self.config.batch_max.min(model.batch_max);

@@ -53,7 +53,48 @@ impl Costs {
         let table = self.table(model, 0, 0, TableKind::CutBytes)?;
         table.values.get(cut as usize).map(|bytes| *bytes as u64)
     }
+
+    /// Bytes of one row that crosses `cut` encoded with `codec` at its `rate`-th rate (0 where it has none). Raw needs no
+    /// table of its own; another codec without one has no size.
+    pub fn crossing_bytes(&self, model: u32, codec: u8, cut: u32, rate: usize) -> Option<f32> {
+        let raw = *self.table(model, 0, 0, TableKind::CutBytes)?.values.get(cut as usize)?;
+        match self.by_rate(model, 0, codec, TableKind::CodecBits, cut, rate) {
+            Some(bits) => Some(raw * bits / RAW_BITS),
+            None => (codec == 0).then_some(raw),
+        }
+    }
+
+    /// Accuracy that `codec` costs at `cut`, in parts per million; none where no table says so.
+    pub fn codec_loss_ppm(&self, model: u32, codec: u8, cut: u32, rate: usize) -> Option<f32> {
+        self.by_rate(model, 0, codec, TableKind::CodecLossPpm, cut, rate)
+    }
+
+    /// Nanoseconds to encode one row that leaves `device` at `cut`; 0 where nothing is known.
+    pub fn encode_nanos(&self, model: u32, device: u32, codec: u8, cut: u32, rate: usize) -> f32 {
+        self.by_rate(model, device, codec, TableKind::EncodeNanos, cut, rate).unwrap_or(0.0).max(0.0)
+    }
+
+    /// Nanoseconds to decode one row that enters `device` at `cut`; 0 where nothing is known.
+    pub fn decode_nanos(&self, model: u32, device: u32, codec: u8, cut: u32, rate: usize) -> f32 {
+        self.by_rate(model, device, codec, TableKind::DecodeNanos, cut, rate).unwrap_or(0.0).max(0.0)
+    }
+
+    /// Whether the stage times of a model on a device were measured; false for an estimate and for none at all.
+    pub fn is_measured(&self, model: u32, device: u32) -> bool {
+        self.table(model, device, 0, TableKind::StageNanos).is_some_and(|table| table.measured)
+    }
+
+    /// An entry of a `[cut][rate]` table.
+    fn by_rate(&self, model: u32, device: u32, codec: u8, kind: TableKind, cut: u32, rate: usize) -> Option<f32> {
+        let table = self.table(model, device, codec, kind)?;
+        let rates = *table.shape.get(1)? as usize;
+        let value = table.values.get((cut as usize).checked_mul(rates)?.checked_add(rate)?)?;
+        (rate < rates && value.is_finite()).then_some(*value)
+    }
 }
+
+/// Bits of an element that travels as it is.
+const RAW_BITS: f32 = 32.0;
 
 /// The value at `rows` of a function known at `batches`.
 fn interpolate(batches: &[u32], at: impl Fn(usize) -> f64, rows: u32) -> f64 {
@@ -92,6 +133,37 @@ mod tests {
         assert_eq!(costs.stage_nanos(1, 1, 1, 1, 2), Some(6));
         assert_eq!(costs.stage_nanos(1, 1, 1, 2, 3), None, "outside the table");
         assert_eq!(costs.stage_nanos(1, 2, 1, 0, 2), None, "another device");
+    }
+
+    #[test]
+    fn codec_tables_are_read_by_cut_and_rate() {
+        let table = |codec, kind, values: &[f32]| Table {
+            codec,
+            kind,
+            shape: vec![values.len() as u32 / 2, 2],
+            values: values.to_vec(),
+            ..stage_table(1, 0, &[0.0])
+        };
+        let mut costs = Costs::default();
+        assert_eq!(costs.crossing_bytes(1, 0, 0, 0), None, "no sizes yet");
+        costs.insert(Table { shape: vec![2], ..table(0, TableKind::CutBytes, &[400.0, 800.0]) });
+        costs.insert(table(4, TableKind::CodecBits, &[8.0, 4.0, 16.0, f32::NAN]));
+        costs.insert(Table { device: 9, ..table(4, TableKind::EncodeNanos, &[1.0, 2.0, 3.0, 4.0]) });
+        // (codec, cut, rate, bytes of a row)
+        let cases = [
+            (0, 1, 0, Some(800.0)),
+            (4, 0, 0, Some(100.0)),
+            (4, 0, 1, Some(50.0)),
+            (4, 1, 0, Some(400.0)),
+            (4, 1, 1, None),
+            (4, 0, 2, None),
+            (5, 0, 0, None),
+        ];
+        for (codec, cut, rate, bytes) in cases {
+            assert_eq!(costs.crossing_bytes(1, codec, cut, rate), bytes, "codec {codec}, cut {cut}, rate {rate}");
+        }
+        assert_eq!((costs.encode_nanos(1, 9, 4, 1, 1), costs.encode_nanos(1, 8, 4, 1, 1)), (4.0, 0.0));
+        assert_eq!(costs.codec_loss_ppm(1, 4, 0, 0), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Making a decision row by row.
 
-use crate::{Decision, Dispatch, Join, Nanos, QueueView, Selection, Stage};
+use crate::{Decision, Dispatch, Join, Nanos, QueueView, Room, Selection, Snapshot, Stage, World};
+use std::cmp::Reverse;
 
 /// A decision in the making. It remembers how much of each queue it has taken: rows of one queue follow on each other.
 #[derive(Debug)]
@@ -30,12 +31,41 @@ impl DecisionBuilder {
 
     /// Begins a row: run requests of `queue`.
     pub fn run<'b, 'q>(&'b mut self, queue: &QueueView<'q>) -> Run<'b, 'q> {
-        Run { builder: self, queue: *queue, count: 1, micro_batch: 0, tag: 0, why: 0 }
+        Run { builder: self, queue: *queue, count: 1, these: None, micro_batch: 0, tag: 0, why: 0 }
     }
 
     /// On a helper: run `take_rows` of the arrived rows together.
     pub fn join(&mut self, arrived: u32, take_rows: u32) {
         self.decision.joins.push(Join { arrived, take_rows });
+    }
+
+    /// On a helper: everything that has arrived and fits, the most pressing first, as far as devices take it. Call it
+    /// before this host's own requests are given out: what arrived has come a long way.
+    pub fn join_arrived(&mut self, world: &World, now: &Snapshot, room: &mut Room) {
+        self.join_when_due(world, now, room, Nanos::MAX);
+    }
+
+    /// The same, but behind an execution that ends later than `lead` from now rows gather until the batch is full.
+    pub fn join_when_due(&mut self, world: &World, now: &Snapshot, room: &mut Room, lead: Nanos) {
+        let mut groups: Vec<_> = now.arrived.iter().collect();
+        groups.sort_by_key(|group| (group.least_slack, Reverse(group.oldest_wait), group.id));
+        for group in groups {
+            let rows_max = world.model(group.model).map_or(group.waiting_rows, |model| model.batch_max).max(1);
+            let mut left = group.waiting_rows;
+            while left > 0 {
+                let Some(device) = room.free(&[group.device]).next().copied() else { break };
+                if device.running > 0 && device.backlog > lead && left < rows_max {
+                    self.wake_after(device.backlog - lead);
+                    break;
+                }
+                let rows = left.min(rows_max);
+                let costs = world.costs();
+                let cost = costs.stage_nanos(group.model, group.device, rows, group.from_cut, group.until_cut);
+                room.give(group.device, cost.unwrap_or(0));
+                self.join(group.id, rows);
+                left -= rows;
+            }
+        }
     }
 
     /// Refuses a waiting request now rather than answer too late.
@@ -66,6 +96,8 @@ pub struct Run<'b, 'q> {
     builder: &'b mut DecisionBuilder,
     queue: QueueView<'q>,
     count: u32,
+    /// Just these instead of a head.
+    these: Option<Vec<u64>>,
     micro_batch: u32,
     tag: u64,
     why: u32,
@@ -75,6 +107,11 @@ impl Run<'_, '_> {
     /// The next `count` requests of the queue's order that this decision has not taken yet; 1 unless said.
     pub fn head(self, count: u32) -> Self {
         Self { count, ..self }
+    }
+
+    /// Just these requests, wherever in the queue they wait. Heads of later rows pass over them by themselves.
+    pub fn these(self, ids: Vec<u64>) -> Self {
+        Self { these: Some(ids), ..self }
     }
 
     /// Pieces of so many rows are executed on their own.
@@ -99,13 +136,14 @@ impl Run<'_, '_> {
 
     /// Adds the row: the model along these stages.
     pub fn along(self, stages: Vec<Stage>) {
+        let count = self.these.as_ref().map_or(self.count, |ids| ids.len() as u32);
         match self.builder.taken.iter_mut().find(|(id, _)| *id == self.queue.id) {
-            Some((_, taken)) => *taken += self.count,
-            None => self.builder.taken.push((self.queue.id, self.count)),
+            Some((_, taken)) => *taken += count,
+            None => self.builder.taken.push((self.queue.id, count)),
         }
         let Self { micro_batch, tag, why, .. } = self;
         // A head counts what the rows before this one have left.
-        let requests = Selection::Head(self.count);
+        let requests = self.these.map_or(Selection::Head(count), Selection::These);
         let row = Dispatch { queue: self.queue.id, requests, stages, micro_batch, tag, why };
         self.builder.decision.dispatches.push(row);
     }
@@ -114,6 +152,7 @@ impl Run<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Arrived;
     use crate::testing::snapshot;
 
     #[test]
@@ -129,6 +168,48 @@ mod tests {
         assert_eq!(made.dispatches[0].requests, Selection::Head(2));
         assert_eq!(made.dispatches[1].requests, Selection::Head(3));
         assert_eq!(made.dispatches[1].tag, 9);
+    }
+
+    #[test]
+    fn what_arrived_is_joined_by_slack_until_devices_are_full() {
+        let mut world = World::default();
+        world.replace(crate::testing::world(&[(1, "m")], 2));
+        let mut now = snapshot(&[], vec![crate::testing::device(1, 0, 2), crate::testing::device(2, 0, 1)]);
+        let group = |id, device, waiting_rows, least_slack| Arrived {
+            id,
+            model: 1,
+            from_cut: 0,
+            until_cut: 1,
+            device,
+            waiting_rows,
+            oldest_wait: 0,
+            least_slack,
+        };
+        now.arrived = vec![group(7, 1, 40, 900), group(8, 1, 3, 5), group(9, 2, 40, 1), group(10, 3, 1, 0)];
+        let (mut decision, mut room) = (DecisionBuilder::new(), Room::of(&now));
+        decision.join_arrived(&world, &now, &mut room);
+        let joins: Vec<_> = decision.finish().joins.iter().map(|join| (join.arrived, join.take_rows)).collect();
+        assert_eq!(joins, [(9, 32), (8, 3), (7, 32)], "device 3 is not there, and none takes more than it has credits");
+    }
+
+    #[test]
+    fn rows_gather_behind_an_execution_that_is_far_from_done() {
+        let mut world = World::default();
+        world.replace(crate::testing::world(&[(1, "m")], 1));
+        // (rows waiting, backlog, rows joined, wake)
+        let cases = [(3, 0, Some(3), None), (3, 900, None, Some(800)), (3, 90, Some(3), None), (32, 900, Some(32), None)];
+        for (waiting_rows, backlog, joined, wake) in cases {
+            let mut now = snapshot(&[], vec![crate::testing::device(1, backlog, 1)]);
+            let (id, model, from_cut, until_cut, device) = (7, 1, 0, 1, 1);
+            let (oldest_wait, least_slack) = (0, 0);
+            now.arrived =
+                vec![Arrived { id, model, from_cut, until_cut, device, waiting_rows, oldest_wait, least_slack }];
+            let (mut decision, mut room) = (DecisionBuilder::new(), Room::of(&now));
+            decision.join_when_due(&world, &now, &mut room, 100);
+            let made = decision.finish();
+            assert_eq!(made.joins.first().map(|join| join.take_rows), joined, "{waiting_rows} rows behind {backlog}");
+            assert_eq!(made.wake_after, wake);
+        }
     }
 
     #[test]

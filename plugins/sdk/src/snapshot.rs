@@ -1,6 +1,6 @@
 //! Views over a snapshot: queues with their heads, and the room that devices have left during one decision.
 
-use crate::{Device, NO_DEADLINE, Nanos, Queue, Snapshot};
+use crate::{Device, Link, NO_DEADLINE, Nanos, Queue, Snapshot};
 use std::ops::Deref;
 
 /// One waiting request, out of the columns.
@@ -78,6 +78,11 @@ impl Snapshot {
         self.devices.iter()
     }
 
+    /// The link from one host to another; none where there has never been one.
+    pub fn link(&self, source: u32, target: u32) -> Option<&Link> {
+        self.links.iter().find(|link| (link.source, link.target) == (source, target))
+    }
+
     /// The device `id`.
     pub fn device(&self, id: u32) -> Option<&Device> {
         self.devices.iter().find(|device| device.id == id)
@@ -117,6 +122,11 @@ impl Room {
             })
             .collect(),
         )
+    }
+
+    /// The device `id`, if it is up.
+    pub fn device(&self, id: u32) -> Option<&DeviceRoom> {
+        self.0.iter().find(|device| device.id == id)
     }
 
     /// The devices among `allowed` that are up, with or without room.

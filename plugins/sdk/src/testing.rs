@@ -1,7 +1,7 @@
 //! Small worlds and snapshots for the native unit tests of policies.
 
 use crate::{
-    Device, DeviceInfo, DeviceKind, HostInfo, ModelInfo, NO_DEADLINE, Nanos, Queue, Snapshot, Table, TableKind,
+    Device, DeviceInfo, DeviceKind, HostInfo, ModelInfo, NO_DEADLINE, Nanos, Outcome, Queue, Snapshot, Table, TableKind,
     Trigger, WorldInfo,
 };
 
@@ -106,5 +106,22 @@ pub fn stage_table(model: u32, device: u32, nanos: &[f32]) -> Table {
         measured: true,
         shape: vec![nanos.len() as u32, 2],
         values: nanos.iter().flat_map(|nanos| [0.0, *nanos]).collect(),
+    }
+}
+
+/// The good end of an execution of a whole model on one device.
+pub fn outcome(model: u32, device: u32, rows: u32, nanos: Nanos) -> Outcome {
+    Outcome {
+        tag: 0,
+        generation: 1,
+        model,
+        rows,
+        wait: 0,
+        total: nanos,
+        bytes: 0,
+        stage_nanos: vec![nanos],
+        stage_devices: vec![device],
+        missed: 0,
+        failed: 0,
     }
 }

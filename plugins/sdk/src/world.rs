@@ -1,20 +1,27 @@
 //! The topology as a policy keeps it, with the cost tables that belong to it.
 
-use crate::{Costs, DeviceInfo, ModelInfo, Table, WorldInfo};
+use crate::{CodecInfo, Costs, DeviceInfo, ModelInfo, Table, WorldInfo};
 
 /// The world and its tables. Feed it from `world_changed` and `table_changed`.
 #[derive(Clone, Debug)]
 pub struct World {
     info: WorldInfo,
     costs: Costs,
-    /// For each model of `info.models`: the devices of this machine it may run on.
-    local: Vec<Vec<u32>>,
+    /// For each model of `info.models`: the devices it may run on, of this machine and of others.
+    placements: Vec<Placement>,
+    here: Option<u32>,
+}
+
+#[derive(Clone, Debug)]
+struct Placement {
+    local: Vec<u32>,
+    remote: Vec<u32>,
 }
 
 impl Default for World {
     fn default() -> Self {
         let info = WorldInfo { epoch: 0, hosts: vec![], devices: vec![], models: vec![], codecs: vec![] };
-        Self { info, costs: Costs::default(), local: vec![] }
+        Self { info, costs: Costs::default(), placements: vec![], here: None }
     }
 }
 
@@ -25,9 +32,14 @@ impl World {
             info.models.iter().any(|known| known.id == model)
                 && (device == 0 || info.devices.iter().any(|known| known.id == device))
         });
-        let here = info.hosts.iter().find(|host| host.is_self).map(|host| host.id);
-        let is_here = |id: &u32| info.devices.iter().any(|device| device.id == *id && Some(device.host) == here);
-        self.local = info.models.iter().map(|model| model.devices.iter().copied().filter(is_here).collect()).collect();
+        self.here = info.hosts.iter().find(|host| host.is_self).map(|host| host.id);
+        let host = |id: &u32| info.devices.iter().find(|device| device.id == *id).map(|device| device.host);
+        let place = |model: &ModelInfo| {
+            let known = model.devices.iter().copied().filter(|id| host(id).is_some());
+            let (local, remote) = known.partition(|id| host(id) == self.here);
+            Placement { local, remote }
+        };
+        self.placements = info.models.iter().map(place).collect();
         self.info = info;
     }
 
@@ -58,8 +70,32 @@ impl World {
 
     /// The devices of this machine that the model may run on, as its owner allows.
     pub fn local_devices(&self, model: u32) -> &[u32] {
-        let at = self.info.models.iter().position(|known| known.id == model);
-        at.and_then(|at| self.local.get(at)).map_or(&[], Vec::as_slice)
+        self.placement(model).map_or(&[], |placement| &placement.local)
+    }
+
+    /// The devices of other machines that have the model and let this one use it.
+    pub fn remote_devices(&self, model: u32) -> &[u32] {
+        self.placement(model).map_or(&[], |placement| &placement.remote)
+    }
+
+    fn placement(&self, model: u32) -> Option<&Placement> {
+        let at = self.info.models.iter().position(|known| known.id == model)?;
+        self.placements.get(at)
+    }
+
+    /// The host this policy runs on.
+    pub fn here(&self) -> Option<u32> {
+        self.here
+    }
+
+    /// The host that drives a device.
+    pub fn host_of(&self, device: u32) -> Option<u32> {
+        self.device(device).map(|device| device.host)
+    }
+
+    /// The ways for a tensor to travel.
+    pub fn codecs(&self) -> &[CodecInfo] {
+        &self.info.codecs
     }
 }
 
@@ -86,7 +122,8 @@ mod tests {
         let mut info = world(&[(1, "m")], 2);
         info.devices[1].host = 77;
         known.replace(info);
-        assert_eq!(known.local_devices(1), [1]);
+        assert_eq!((known.local_devices(1), known.remote_devices(1)), (&[1][..], &[2][..]));
+        assert_eq!((known.here(), known.host_of(2)), (Some(0), Some(77)));
         assert!(known.local_devices(9).is_empty());
     }
 

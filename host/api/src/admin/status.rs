@@ -5,7 +5,8 @@ use crate::problem::Problem;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use bps_node::{DeviceView, IndexEntry, Ledger, PolicyStatusView, Receipt};
+use bps_node::{DeviceView, IndexEntry, Ledger, OwnPeerView, PeerView, PolicyStatusView, Receipt};
+use bps_types::Nanos;
 use serde::{Deserialize, Serialize};
 
 /// Receipts in an answer that names no number.
@@ -15,23 +16,33 @@ const RECEIPTS_DEFAULT: usize = 100;
 pub(super) struct Status {
     version: &'static str,
     ready: bool,
+    /// What time it is on the clock of its receipts.
+    clock: Nanos,
     policy: PolicyStatusView,
     devices: Vec<DeviceView>,
     models: Vec<IndexEntry>,
+    /// This host as others know it; none where it meets no others.
+    own_peer: Option<OwnPeerView>,
 }
 
 pub(super) async fn status(State(api): State<AdminApi>) -> Json<Status> {
     Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         ready: api.host.is_ready(),
+        clock: api.host.clock(),
         policy: api.host.policy_status(),
         devices: api.host.devices(),
         models: api.host.index(),
+        own_peer: api.host.own_peer(),
     })
 }
 
 pub(super) async fn devices(State(api): State<AdminApi>) -> Json<Vec<DeviceView>> {
     Json(api.host.devices())
+}
+
+pub(super) async fn peers(State(api): State<AdminApi>) -> Json<Vec<PeerView>> {
+    Json(api.host.peers())
 }
 
 /// The ledger, and whether its law holds.

@@ -30,7 +30,7 @@ async fn only_local_programs_with_the_token() {
         (&[("host", "evil.example")], 403),
     ];
     for (headers, status) in table {
-        for path in ["/v1/status", "/v1/policies"] {
+        for path in ["/v1/status", "/v1/policies", "/v1/peers"] {
             let answer = admin.call("GET", path, headers, b"").await;
             assert_eq!(answer.status, *status, "{headers:?}: {answer:?}");
             assert!(*status == 200 || !answer.error().is_empty());
@@ -51,6 +51,7 @@ async fn what_the_host_does() {
     assert_eq!(status["models"][0]["state"], json!("READY"));
     let devices = admin.call("GET", "/v1/devices", &[BEARER], b"").await.json();
     assert_eq!((&devices[0]["name"], &devices[0]["kind"]), (&json!("cpu"), &json!("cpu")));
+    assert_eq!(admin.call("GET", "/v1/peers", &[BEARER], b"").await.json(), json!([]));
     let ledger = admin.call("GET", "/v1/ledger", &[BEARER], b"").await.json();
     assert_eq!((&ledger["answered"], &ledger["holds"]), (&json!(1), &json!(true)));
     let receipts = admin.call("GET", "/v1/receipts?last=5", &[BEARER], b"").await.json();

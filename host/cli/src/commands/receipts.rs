@@ -36,6 +36,7 @@ struct ReceiptRow {
     rows: u32,
     wait: u64,
     stages: Vec<StageRow>,
+    bytes: Option<u64>,
     clamps: Vec<Value>,
     verdict: Value,
 }
@@ -47,9 +48,10 @@ struct PolicyLabel {
 
 #[derive(Debug, Deserialize)]
 struct StageRow {
-    device: u32,
+    on: String,
     from_cut: u32,
     until_cut: u32,
+    via: Option<String>,
     predicted: u64,
     measured: Option<u64>,
 }
@@ -80,13 +82,17 @@ fn text(list: &Value) -> String {
         ">rows",
         ">waited",
         "ran on",
+        ">over links",
         ">predicted",
         ">took",
         "why",
         "ended",
     ]);
     for row in rows {
-        let stage = |s: &StageRow| format!("{}[{}..{}]", s.device, s.from_cut, s.until_cut);
+        let stage = |s: &StageRow| match &s.via {
+            Some(codec) => format!("={codec}=> {}[{}..{}]", s.on, s.from_cut, s.until_cut),
+            None => format!("{}[{}..{}]", s.on, s.from_cut, s.until_cut),
+        };
         let measured: Option<u64> = row.stages.iter().map(|s| s.measured).sum();
         let mut ended = row.verdict.as_str().map_or_else(|| row.verdict.to_string(), str::to_owned);
         if !row.clamps.is_empty() {
@@ -100,7 +106,8 @@ fn text(list: &Value) -> String {
             row.requests.to_string(),
             row.rows.to_string(),
             table::nanos(row.wait),
-            row.stages.iter().map(stage).collect::<Vec<_>>().join(" -> "),
+            row.stages.iter().map(stage).collect::<Vec<_>>().join(" "),
+            row.bytes.map_or_else(|| "-".into(), table::bytes),
             table::nanos(row.stages.iter().map(|s| s.predicted).sum()),
             measured.map_or_else(|| "-".into(), table::nanos),
             row.why,
@@ -120,12 +127,15 @@ mod tests {
     fn a_receipt_of_this_host_is_shown() {
         let stage = ReceiptStage {
             device: 1,
+            on: "server/cpu".into(),
             from_cut: 0,
             until_cut: 9,
-            codec: 0,
+            via: Some("int8".into()),
+            codec: 4,
             rate: 0,
             predicted: Nanos::from_micros(90),
             measured: Some(Nanos::from_micros(100)),
+            began: Some(Nanos::from_millis(1_500)),
         };
         let policy = PolicyLabel { name: "batching".into(), version: "0.1.0".into(), digest: "ab".into() };
         let receipt = Receipt {
@@ -140,15 +150,24 @@ mod tests {
             rows: 4,
             wait: Nanos::from_millis(2),
             stages: vec![stage],
-            bytes_predicted: 0,
-            bytes: 0,
+            bytes_predicted: 2_000,
+            bytes: 2_100,
             clamps: vec![],
             verdict: Verdict::Done,
         };
         let text = text(&serde_json::to_value([receipt]).unwrap());
         let line = text.lines().nth(1).unwrap();
-        for part in ["1.500 s", "batching", "digits", "2.00 ms", "1[0..9]", "90.0 µs", "100.0 µs", "full batch", "Done"]
-        {
+        for part in [
+            "1.500 s",
+            "batching",
+            "digits",
+            "2.00 ms",
+            "=int8=> server/cpu[0..9]",
+            "90.0 µs",
+            "100.0 µs",
+            "full batch",
+            "Done",
+        ] {
             assert!(line.contains(part), "{line:?} lacks {part:?}");
         }
     }

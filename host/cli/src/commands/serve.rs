@@ -14,7 +14,9 @@ use crate::state;
 use anyhow::{Result, bail};
 use bps_engine::DeviceRequest;
 use bps_node::{Host, HostConfig, HostError, PolicyChoice};
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 const TEACH: &str = "\
@@ -25,12 +27,15 @@ How to choose
   Devices    The default takes every real GPU and the processor. `--device cpu:2` makes two logical devices of the
              processor, each with half the cores: more requests at once, each slower. `bps devices` lists what is there,
              `bps profile MODEL` says how long each batch size takes where.
-  Policy     local-only    one request at a time on the device that will be free first: lowest latency at low load
-             batching      waits a moment to fill batches: highest throughput
-             round-robin   every device in turn: a baseline
+  Policy     bps           chooses batch, cut, codec and share of every host from what it measures
+             batching      fills batches on this host: highest throughput of one machine
+             local-only    one request at a time on the device that will be free first
+             surgeon, pipelining, data-parallel, remote-only, baselines: one idea each; bps policy list
              Your own: a component file (see plugins/README.md). `bps policy list` shows all, `bps policy swap NAME`
              changes the policy while requests are in flight.
   Limits     --queue-max bounds what waits per model; above it clients get 503 at once rather than a long wait.
+  Hosts      `bps pair` joins two hosts; then each uses the other's devices as its policy sees fit. `bps peers` shows them.
+             A host without models of its own helps the others; it fetches what they let it have.
   Safety     Both ports listen on loopback unless told otherwise. The admin port always needs its token, which is made on
              the first start. Before --listen 0.0.0.0:8000 consider --tls-cert/--tls-key and --token-file.
 
@@ -60,7 +65,7 @@ pub(crate) struct ServeArgs {
     /// A device to execute on: auto, cpu, cpu:N, gpu:N or software, with `,slowdown=N`; repeat for more [default: auto].
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Vec<String>,
-    /// The scheduling policy to start with: a name or a component file [default: batching].
+    /// The scheduling policy to start with: a name or a component file [default: bps].
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) policy: Option<String>,
     /// The policy's configuration: JSON, or @FILE with JSON or TOML.
@@ -108,9 +113,61 @@ pub(crate) struct ServeArgs {
     /// Requests that may wait per model; above it clients get 503 [default: 1024].
     #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) queue_max: Option<u32>,
+    /// What other hosts call this one [default: the machine's name].
+    #[arg(long, value_name = "NAME", env = "BPS_NAME", help_heading = "Other hosts")]
+    pub(crate) name: Option<String>,
+    /// Where paired hosts connect, UDP and TCP; `none`: nowhere [default: 0.0.0.0:7860 once a host is paired].
+    #[arg(long, value_name = "ADDRESS:PORT|none", env = "BPS_PEER_LISTEN", help_heading = "Other hosts")]
+    pub(crate) peer_listen: Option<PeerListen>,
+    /// What carries tensors between hosts [default: auto].
+    #[arg(long, value_enum, help_heading = "Other hosts")]
+    pub(crate) carrier: Option<CarrierArg>,
     /// How long stopping waits for requests to end [default: 30s].
     #[arg(long, value_name = "SPAN", value_parser = config::span)]
     pub(crate) drain_timeout: Option<Duration>,
+}
+
+/// Where paired hosts connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PeerListen {
+    /// Nowhere: this host connects to others only.
+    Nowhere,
+    /// Here.
+    At(SocketAddr),
+}
+
+impl FromStr for PeerListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self::Nowhere);
+        }
+        let wrong = |_| format!("{text:?} is neither an address with a port, like 0.0.0.0:7860, nor `none`");
+        text.parse().map(Self::At).map_err(wrong)
+    }
+}
+
+/// What carries tensors between hosts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CarrierArg {
+    /// QUIC where it gets through, else TCP.
+    #[default]
+    Auto,
+    /// QUIC with BBR: for lossy and long links.
+    Quic,
+    /// TCP with TLS: for fast links and small processors.
+    Tcp,
+}
+
+impl From<CarrierArg> for bps_transport::CarrierChoice {
+    fn from(arg: CarrierArg) -> Self {
+        match arg {
+            CarrierArg::Auto => Self::Auto,
+            CarrierArg::Quic => Self::Quic,
+            CarrierArg::Tcp => Self::Tcp,
+        }
+    }
 }
 
 /// Whether clients may load and unload models.
@@ -156,9 +213,10 @@ impl From<ProfileArg> for bps_node::ProfileChoice {
 pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     let (file, file_path) = config::read_file(args.config.as_deref())?;
     let settings = Settings::merge(args, file)?;
-    if settings.models.is_empty() {
+    if settings.models.is_empty() && !settings.has_peers() {
         return Err(usage(
-            "nothing to serve: give --model FILE.onnx or --models DIR (make one to try: bps model make digits -o digits.onnx)",
+            "nothing to serve: give --model FILE.onnx or --models DIR (make one to try: bps model make digits -o \
+             digits.onnx), or pair this host with one that has models: bps pair",
         ));
     }
     let (admin_token, token_path) = admin_token(&settings)?;
@@ -245,6 +303,7 @@ fn host_config(settings: &Settings) -> Result<HostConfig> {
         record: settings.record.clone(),
         sched: settings.sched.clone(),
         profile: settings.profile,
+        peers: settings.peers.clone(),
         drain_timeout: settings.drain_timeout,
         body_bytes_max: settings.body_bytes_max.unwrap_or(defaults.body_bytes_max),
         requests_max: settings.requests_max.unwrap_or(defaults.requests_max),

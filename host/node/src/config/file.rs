@@ -52,8 +52,26 @@ pub struct FileConfig {
     pub requests_max: Option<usize>,
     /// Most bytes of input held at once.
     pub request_bytes_max: Option<usize>,
+    /// How this host meets others.
+    pub peers: FilePeers,
     /// Bounds and times of the scheduler.
     pub limits: FileLimits,
+}
+
+/// `[peers]`: how this host meets others. Who they are is kept in the state folder, by `bps pair`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FilePeers {
+    /// What others call this host.
+    pub name: Option<String>,
+    /// Where they connect, for example `0.0.0.0:7860`; `none`: nowhere.
+    pub listen: Option<String>,
+    /// What carries tensors: `auto`, `quic` or `tcp`.
+    pub carrier: Option<String>,
+    /// Dispatches this host takes from others at once.
+    pub window: Option<u32>,
+    /// Disk that models fetched from others may take.
+    pub disk_bytes_max: Option<u64>,
 }
 
 /// `[policy]`.
@@ -173,6 +191,7 @@ impl FileConfig {
             ("body_bytes_max", self.body_bytes_max == Some(0)),
             ("requests_max", self.requests_max == Some(0)),
             ("request_bytes_max", self.request_bytes_max == Some(0)),
+            ("peers.window", self.peers.window == Some(0)),
             ("limits.queue_requests_max", limits.queue_requests_max == Some(0)),
             ("limits.device_credits", limits.device_credits == Some(0)),
             ("limits.decide_budget_ms", limits.decide_budget_ms == Some(0)),

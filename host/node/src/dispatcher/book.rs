@@ -3,9 +3,12 @@
 use super::{Answered, Submission};
 use crate::ServeError;
 use crate::models::ServedModel;
+use crate::remote::Load;
+use crate::remote::away::Away;
+use crate::remote::guests::{GuestBook, Left};
 use bps_engine::JobInput;
-use bps_sched::{Answer, Input, Refusal, Run};
-use bps_types::{ExecutionId, HostTensor, Nanos, RequestId};
+use bps_sched::{Answer, Forward, Input, Refusal, Run};
+use bps_types::{ExecutionId, HostTensor, Nanos, Packed, RequestId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -25,11 +28,15 @@ pub(super) struct Execution {
     pub(super) last: bool,
     /// Device time of the stages before this one.
     compute_before: Nanos,
+    /// It is on another host.
+    pub(super) away: Option<Away>,
     output: Option<Output>,
 }
 
 struct Output {
     tensors: Vec<HostTensor>,
+    /// Encoded for the way to another host, in place of the tensors.
+    packed: Vec<Packed>,
     compute: Nanos,
 }
 
@@ -39,41 +46,86 @@ impl Book {
     }
 
     /// Notes the start of an execution and gathers what goes in. An error is a bug of ours, told as a failed execution.
-    pub(super) fn begin(&mut self, run: &Run) -> Result<(Arc<ServedModel>, JobInput), String> {
+    pub(super) fn begin(&mut self, run: &Run, guests: &GuestBook) -> Result<(Arc<ServedModel>, JobInput), String> {
         let (model, input, compute_before) = match &run.input {
             Input::Requests(sources) => {
-                let mut inputs = Vec::with_capacity(sources.len());
-                let mut model = None;
-                for (id, _) in sources {
-                    let held = self.requests.get(id).ok_or_else(|| format!("the input of request {id} is gone"))?;
-                    inputs.push(held.inputs.clone());
-                    model.get_or_insert_with(|| held.in_flight.model().clone());
-                }
-                (model.ok_or("an execution without requests")?, JobInput::Requests(inputs), Nanos::ZERO)
+                let (model, inputs) = self.inputs(sources)?;
+                (model, JobInput::Requests(inputs), Nanos::ZERO)
             }
-            // The scheduler starts again from the requests when a later stage fails: this output has served its purpose.
             Input::Execution(previous) => {
-                let held = self.executions.remove(previous).and_then(|e| Some((e.model, e.output?)));
-                let (model, output) = held.ok_or_else(|| format!("the output of execution {previous} is gone"))?;
+                let (model, output) = self.take_output(*previous)?;
                 (model, JobInput::Activation(output.tensors), output.compute)
             }
+            Input::Arrivals(arrivals) => {
+                let (model, inputs) = guests.inputs(arrivals)?;
+                (model, JobInput::Arrived(inputs), Nanos::ZERO)
+            }
         };
-        let execution = Execution {
-            model: model.clone(),
-            device: run.device.0,
-            rows: run.rows,
-            last: run.until_cut + 1 == model.cut_count(),
-            compute_before,
-            output: None,
-        };
-        self.executions.insert(run.execution, execution);
+        let last = run.until_cut + 1 == model.cut_count();
+        self.open(run.execution, &model, run.device.0, run.rows, last, compute_before);
         Ok((model, input))
     }
 
+    /// The same for the rest of a plan that goes to another host.
+    pub(super) fn depart(&mut self, forward: &Forward) -> Result<(Arc<ServedModel>, Load), String> {
+        let device = forward.stages.first().map_or(u32::MAX, |s| s.device.0);
+        let (model, load, compute_before) = match &forward.input {
+            Input::Requests(sources) => {
+                let (model, inputs) = self.inputs(sources)?;
+                (model, Load::Requests(inputs), Nanos::ZERO)
+            }
+            Input::Execution(previous) => {
+                let (model, output) = self.take_output(*previous)?;
+                let packed = !output.packed.is_empty();
+                let load = if packed { Load::Packed(output.packed) } else { Load::Tensors(output.tensors) };
+                (model, load, output.compute)
+            }
+            Input::Arrivals(_) => return Err("arrivals are passed on, not handed over".into()),
+        };
+        self.open(forward.execution, &model, device, forward.rows, true, compute_before);
+        Ok((model, load))
+    }
+
+    fn open(
+        &mut self,
+        id: ExecutionId,
+        model: &Arc<ServedModel>,
+        device: u32,
+        rows: u32,
+        last: bool,
+        compute_before: Nanos,
+    ) {
+        let execution = Execution { model: model.clone(), device, rows, last, compute_before, away: None, output: None };
+        self.executions.insert(id, execution);
+    }
+
+    fn inputs(&self, sources: &[(RequestId, u32)]) -> Result<(Arc<ServedModel>, Vec<Vec<HostTensor>>), String> {
+        let mut inputs = Vec::with_capacity(sources.len());
+        let mut model = None;
+        for (id, _) in sources {
+            let held = self.requests.get(id).ok_or_else(|| format!("the input of request {id} is gone"))?;
+            inputs.push(held.inputs.clone());
+            model.get_or_insert_with(|| held.in_flight.model().clone());
+        }
+        Ok((model.ok_or("an execution without requests")?, inputs))
+    }
+
+    /// The scheduler starts again from the requests when a later stage fails: this output has served its purpose.
+    fn take_output(&mut self, id: ExecutionId) -> Result<(Arc<ServedModel>, Output), String> {
+        let held = self.executions.remove(&id).and_then(|e| Some((e.model, e.output?)));
+        held.ok_or_else(|| format!("the output of execution {id} is gone"))
+    }
+
+    /// What is remembered of an execution, if it has not been released.
+    pub(super) fn execution(&mut self, id: ExecutionId) -> Option<&mut Execution> {
+        self.executions.get_mut(&id)
+    }
+
     /// Keeps an execution's output. None for one that has been released already.
-    pub(super) fn finished(&mut self, id: ExecutionId, tensors: Vec<HostTensor>, elapsed: Nanos) -> Option<&Execution> {
+    pub(super) fn finished(&mut self, id: ExecutionId, result: Finished) -> Option<&Execution> {
         let execution = self.executions.get_mut(&id)?;
-        execution.output = Some(Output { tensors, compute: execution.compute_before + elapsed });
+        let Finished { tensors, packed, elapsed } = result;
+        execution.output = Some(Output { tensors, packed, compute: execution.compute_before + elapsed });
         Some(execution)
     }
 
@@ -128,7 +180,21 @@ impl Book {
     }
 }
 
+/// What an execution left, wherever it ran.
+pub(super) struct Finished {
+    pub(super) tensors: Vec<HostTensor>,
+    pub(super) packed: Vec<Packed>,
+    /// Time on devices.
+    pub(super) elapsed: Nanos,
+}
+
 impl Execution {
+    /// As guests see it; none while it has no output.
+    pub(super) fn left(&self) -> Option<Left<'_>> {
+        let output = self.output.as_ref()?;
+        Some(Left { tensors: &output.tensors, packed: &output.packed, batchable: self.model.graph.batchable })
+    }
+
     fn rows_for(&self, answer: &Answer) -> Result<Answered, String> {
         let output = self.output.as_ref().ok_or("its execution has no output")?;
         let (first, end) = (answer.row as usize, answer.row as usize + answer.rows as usize);

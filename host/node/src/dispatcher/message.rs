@@ -3,8 +3,10 @@
 use crate::ServeError;
 use crate::admission::Permit;
 use crate::models::InFlight;
+use crate::peers::Peers;
+use crate::remote::Incoming;
 use bps_engine::JobResult;
-use bps_sched::{Briefing, Candidate, Request, SwapReport, World};
+use bps_sched::{Briefing, Candidate, Failure, LinkReport, Request, Standing, SwapReport, World};
 use bps_types::policy::Table;
 use bps_types::{ExecutionId, Generation, HostTensor, Nanos, RequestId};
 use std::sync::Arc;
@@ -22,6 +24,16 @@ pub(crate) enum Message {
     World(World),
     /// A cost table.
     Table(Table),
+    /// Other hosts can be met from now on.
+    Peers(Arc<Peers>),
+    /// A link was measured, went up or went down.
+    Link(LinkReport),
+    /// A peer said how one of its devices stands.
+    Standing(Standing),
+    /// A stage or an answer came from another host.
+    Remote(Incoming),
+    /// A stage could not be sent to another host.
+    Unsent { execution: ExecutionId, failure: Failure },
     /// Free memory of a device was read.
     Memory { device: u32, free_bytes: Option<u64> },
     /// Make this the active policy.

@@ -27,6 +27,16 @@ pub(crate) struct Published {
 pub(crate) struct DeviceState {
     pub(crate) up: bool,
     pub(crate) busy: Nanos,
+    /// Predicted time until all it holds is done, as of the last publication.
+    pub(crate) backlog: Nanos,
+    /// Executions it holds.
+    pub(crate) running: u32,
+}
+
+impl DeviceState {
+    const fn new(up: bool) -> Self {
+        Self { up, busy: Nanos::ZERO, backlog: Nanos::ZERO, running: 0 }
+    }
 }
 
 struct PolicyState {
@@ -42,7 +52,7 @@ impl Published {
             alive: AtomicBool::new(true),
             ledger: Mutex::default(),
             receipts: Mutex::new(VecDeque::with_capacity(RECEIPTS_MAX)),
-            devices: Mutex::new(vec![DeviceState { up: true, busy: Nanos::ZERO }; device_count]),
+            devices: Mutex::new(vec![DeviceState::new(true); device_count]),
             policy: Mutex::new(PolicyState { status: None, last_pause: None, decide }),
         }
     }
@@ -77,7 +87,7 @@ impl Published {
     }
 
     pub(crate) fn device(&self, index: usize) -> DeviceState {
-        self.devices.lock().get(index).copied().unwrap_or(DeviceState { up: false, busy: Nanos::ZERO })
+        self.devices.lock().get(index).copied().unwrap_or(DeviceState::new(false))
     }
 
     pub(super) fn with_device(&self, index: usize, change: impl FnOnce(&mut DeviceState)) {

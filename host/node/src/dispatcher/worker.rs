@@ -1,10 +1,11 @@
 //! The thread's own side: wait, feed, carry out, publish.
 
-use super::book::Book;
+use super::book::{Book, Finished};
+use super::remote::Remote;
 use super::{Message, Parts, Published, Submission};
 use crate::clock;
 use crate::policies::{BuilderMessage, BuilderSender};
-use bps_engine::{Engine, Job, JobError, JobResult};
+use bps_engine::{Engine, Job, JobError, JobResult, Leave};
 use bps_sched::{Action, Event, Failure, FailureKind, Ledger, Run, Scheduler, SwapReport};
 use bps_types::policy::WorldInfo;
 use bps_types::{DeviceId, ExecutionId, Generation, Nanos};
@@ -23,13 +24,14 @@ const SEEDS_MAX: usize = 8;
 const PUBLISH_EVERY: Nanos = Nanos::from_millis(50);
 
 pub(super) struct Worker {
-    scheduler: Scheduler,
+    pub(super) scheduler: Scheduler,
     engine: Engine,
     metrics: Arc<crate::metrics::Metrics>,
     builder: BuilderSender,
-    sender: Sender<Message>,
+    pub(super) sender: Sender<Message>,
     published: Arc<Published>,
-    book: Book,
+    pub(super) book: Book,
+    pub(super) remote: Remote,
     /// Reused between events.
     actions: Vec<Action>,
     decide_times: Vec<Nanos>,
@@ -66,6 +68,7 @@ impl Worker {
             sender,
             published,
             book: Book::default(),
+            remote: Remote::default(),
             actions: Vec::new(),
             decide_times: Vec::new(),
             now: clock::now(),
@@ -104,6 +107,7 @@ impl Worker {
         self.publish();
         // What arrived after the stop is answered by dropping it: its sender sees a closed channel.
         self.book.close();
+        self.remote.guests.clear();
     }
 
     /// The next message, or none when a timer is due.
@@ -130,6 +134,11 @@ impl Worker {
             Message::Finished { execution, result } => self.finished(execution, result),
             Message::World(world) => self.feed(Event::World(world)),
             Message::Table(table) => self.feed(Event::Table(table)),
+            Message::Peers(peers) => self.remote.open(peers),
+            Message::Link(report) => self.feed(Event::Link(report)),
+            Message::Standing(standing) => self.feed(Event::Standing(standing)),
+            Message::Remote(incoming) => self.incoming(incoming),
+            Message::Unsent { execution, failure } => self.unsent(execution, failure),
             Message::Memory { device, free_bytes } => {
                 self.feed(Event::Memory { device: DeviceId(device), free: free_bytes });
             }
@@ -159,8 +168,10 @@ impl Worker {
     fn finished(&mut self, execution: ExecutionId, result: JobResult) {
         match result {
             Ok(output) => {
-                let elapsed = Nanos::from(output.elapsed);
-                if let Some(execution) = self.book.finished(execution, output.tensors, elapsed) {
+                let coding = Nanos::from(output.decode + output.encode);
+                let elapsed = Nanos::from(output.elapsed) - coding;
+                let finished = Finished { tensors: output.tensors, packed: output.packed, elapsed };
+                if let Some(execution) = self.book.finished(execution, finished) {
                     let device = execution.device as usize;
                     if execution.last {
                         execution.model.executed(execution.rows, elapsed);
@@ -169,7 +180,7 @@ impl Worker {
                     self.metrics.device_busy(device, elapsed);
                 }
                 let stale = self.ledger.stale;
-                self.feed(Event::Done { execution, elapsed });
+                self.feed(Event::Done { execution, elapsed, coding });
                 if self.ledger.stale != stale {
                     self.book.release(execution); // it had been given up: nobody will ask for it
                 }
@@ -217,7 +228,7 @@ impl Worker {
     }
 
     /// One event through the scheduler, and everything it asks for.
-    fn feed(&mut self, event: Event) {
+    pub(super) fn feed(&mut self, event: Event) {
         let mut actions = std::mem::take(&mut self.actions);
         self.scheduler.handle(event, self.now, &mut actions);
         self.account();
@@ -229,6 +240,10 @@ impl Worker {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Run(run) => self.start(&run),
+            Action::Forward(forward) => self.forward(&forward),
+            Action::Recall { execution, host } => self.remote.recall(execution, host),
+            Action::Advance(advance) => self.remote.advance(&advance, self.book.execution(advance.execution)),
+            Action::Reject { arrival, reason } => self.remote.reject(arrival, &reason),
             Action::Answer(answer) => self.book.answer(&answer),
             Action::Device { device, up } => self.device(device, up),
             Action::Refuse { request, reason } => self.book.refuse(request, reason, self.now),
@@ -245,7 +260,7 @@ impl Worker {
 
     fn start(&mut self, run: &Run) {
         let (execution, sender) = (run.execution, self.sender.clone());
-        match self.book.begin(run) {
+        match self.book.begin(run, &self.remote.guests) {
             Ok((model, input)) => {
                 let done = move |result| {
                     // The thread may have ended: then nobody waits for this either.
@@ -258,6 +273,7 @@ impl Worker {
                         from_cut: run.from_cut as usize,
                         until_cut: run.until_cut as usize,
                         input,
+                        leave: run.leave.map_or(Leave::Tensors, |(codec, rate)| Leave::Packed { codec, rate }),
                         done: Box::new(done),
                     },
                 );
@@ -307,6 +323,9 @@ impl Worker {
         self.published.set_policy_status(status, seed);
         let names: &WorldInfo = &self.scheduler.world().info;
         self.metrics.waiting(&self.scheduler.waiting(), names);
+        for (device, up, backlog, running) in self.scheduler.own_devices() {
+            self.published.with_device(device.0 as usize, |d| (d.up, d.backlog, d.running) = (up, backlog, running));
+        }
         let (requests, executions) = self.book.sizes();
         self.metrics.held(requests, executions);
     }

@@ -1,5 +1,6 @@
-//! Cost tables of one model: what each stage takes on each device, and what crosses each cut.
+//! Cost tables of one model: what each stage takes on each device, what crosses each cut, and how it travels.
 
+use super::codings::Codings;
 use bps_engine::{DeviceDescription, Profile};
 use bps_graph::{Graph, Shapes};
 use bps_types::policy::{DeviceKind, TABLE_BATCHES, Table, TableKind};
@@ -20,6 +21,8 @@ const ASSUMED_LAYER_NANOS: f64 = 5_000.0;
 pub(crate) struct Costs {
     cut_bytes: Vec<f32>,
     stages: Vec<StageCosts>,
+    /// None where nothing ever leaves this host.
+    codings: Option<Codings>,
 }
 
 struct StageCosts {
@@ -33,7 +36,13 @@ impl Costs {
     /// `shapes` are those of one row; none where the model leaves extents open, and then nothing is known.
     pub(crate) fn new(graph: &Graph, shapes: Option<&Shapes>) -> Self {
         let bytes = |cut| shapes.map_or(0.0, |shapes| graph.cut_bytes(cut, shapes) as f32);
-        Self { cut_bytes: (0..graph.cuts.len()).map(bytes).collect(), stages: Vec::new() }
+        Self { cut_bytes: (0..graph.cuts.len()).map(bytes).collect(), stages: Vec::new(), codings: None }
+    }
+
+    /// With what codecs cost: for a host that meets others.
+    pub(crate) fn with_codings(mut self, pixels: bool, devices: &[&DeviceDescription]) -> Self {
+        self.codings = Some(Codings::new(&self.cut_bytes, pixels, devices));
+        self
     }
 
     /// From a measurement.
@@ -99,7 +108,8 @@ impl Costs {
             shape: vec![TABLE_BATCHES.len() as u32, cuts],
             values: s.nanos.clone(),
         };
-        std::iter::once(crossing).chain(self.stages.iter().map(stage)).collect()
+        let codings = self.codings.iter().flat_map(|c| c.tables(epoch, model));
+        std::iter::once(crossing).chain(self.stages.iter().map(stage)).chain(codings).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 //! serves.
 
 use super::costs::Costs;
+use super::export::Export;
 use super::{Loaded, ServedModel, profiles};
 use crate::ProfileChoice;
 use crate::metrics::Metrics;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// As large as a `model.toml` may be.
-const MANIFEST_BYTES_MAX: u64 = 64 << 10;
+pub(super) const MANIFEST_BYTES_MAX: u64 = 64 << 10;
 
 /// What loading needs.
 pub(crate) struct Loader {
@@ -27,6 +28,8 @@ pub(crate) struct Loader {
     pub(crate) profile: ProfileChoice,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) next_id: AtomicU32,
+    /// Whether this host meets others: then models have what others ask for.
+    pub(crate) meets_others: bool,
 }
 
 impl Loader {
@@ -45,6 +48,13 @@ impl Loader {
         versions.iter().map(one).collect()
     }
 
+    /// A model that was fetched: it may lie about anything but its digest, which the caller has checked.
+    pub(crate) fn load_fetched(&self, name: &str, source: &Source) -> Result<ServedModel, String> {
+        let loaded = catch_unwind(AssertUnwindSafe(|| self.load(name, 1, source)));
+        let model = loaded.unwrap_or_else(|_| Err("loading it panicked; please report the file".into()))?;
+        Ok(ServedModel { fetched: true, export: None, ..model })
+    }
+
     fn load(&self, name: &str, version: u64, source: &Source) -> Result<ServedModel, String> {
         let (graph, manifest) = read(source)?;
         let graph = Arc::new(graph);
@@ -58,6 +68,9 @@ impl Loader {
         let batch_max = if graph.batchable { manifest.batch_max } else { 1 };
         let shapes = graph.row_shapes().ok();
         let mut costs = Costs::new(&graph, shapes.as_ref());
+        if self.meets_others {
+            costs = costs.with_codings(pixels.is_some(), &devices);
+        }
         for device in &devices {
             let directory = self.state_dir.as_deref();
             match profiles::obtain(self.profile, directory, &self.engine, device, &engine, batch_max) {
@@ -80,6 +93,9 @@ impl Loader {
             meters: self.metrics.model(name),
             stats: Stats::default(),
             traffic: super::served::Traffic::default(),
+            export: self.export(name, &graph, &manifest, source),
+            cut_list: graph.cut_list_hash(),
+            fetched: false,
             graph,
             engine,
             manifest,
@@ -87,6 +103,17 @@ impl Loader {
             batch_max,
             costs,
         })
+    }
+
+    fn export(&self, name: &str, graph: &Graph, manifest: &ModelManifest, source: &Source) -> Option<Export> {
+        if !self.meets_others || !manifest.exportable || manifest.placement.local_only {
+            return None;
+        }
+        let export = Export::of(source, &graph.digest);
+        if export.is_none() {
+            tracing::info!(model = name, "has external data, so other hosts cannot fetch it");
+        }
+        export
     }
 }
 

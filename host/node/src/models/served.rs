@@ -1,7 +1,9 @@
 //! A model that is served: graph, engine handle, manifest, costs, counts.
 
 use super::costs::Costs;
+use super::export::Export;
 use crate::metrics::ModelMeters;
+use crate::peers::LocalModel;
 use crate::stats::Stats;
 use crate::{ImageInputView, ModelView};
 use bps_engine::PixelInput;
@@ -10,7 +12,7 @@ use bps_graph::manifest::ModelManifest;
 use bps_types::policy::{ModelInfo, Table};
 use bps_types::{ModelId, Nanos};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 /// One version of one model under one id. Immutable but for its counters.
@@ -26,15 +28,23 @@ pub(crate) struct ServedModel {
     pub(crate) devices: Vec<(u32, String)>,
     pub(crate) batch_max: u32,
     pub(crate) costs: Costs,
+    /// Equal on another host exactly if cut numbers mean the same there.
+    pub(crate) cut_list: [u8; 32],
+    /// What others may fetch; none: nothing.
+    pub(crate) export: Option<Export>,
+    /// Came from another host, for stages from there; clients do not see it.
+    pub(crate) fetched: bool,
     pub(crate) meters: ModelMeters,
     pub(crate) stats: Stats,
     pub(crate) traffic: Traffic,
 }
 
-/// Requests that refer to a model.
+/// Requests, and stages of other hosts, that refer to a model.
 #[derive(Default)]
 pub(crate) struct Traffic {
     count: AtomicUsize,
+    /// Since it was loaded.
+    entered: AtomicU64,
     ended: Notify,
 }
 
@@ -45,6 +55,7 @@ impl InFlight {
     /// Called under the registry's lock, so that a model that is on its way out is not entered.
     pub(super) fn enter(model: &Arc<ServedModel>) -> Self {
         model.traffic.count.fetch_add(1, Ordering::AcqRel);
+        model.traffic.entered.fetch_add(1, Ordering::Relaxed);
         Self(model.clone())
     }
 
@@ -71,6 +82,11 @@ impl ServedModel {
         self.traffic.count.load(Ordering::Acquire)
     }
 
+    /// Requests and stages that have referred to it since it was loaded.
+    pub(crate) fn entered_count(&self) -> u64 {
+        self.traffic.entered.load(Ordering::Relaxed)
+    }
+
     /// Ends when no request refers to it.
     pub(crate) async fn drained(&self) {
         loop {
@@ -93,7 +109,7 @@ impl ServedModel {
         self.meters.executed(rows);
     }
 
-    /// What policies are told.
+    /// What policies are told, but for the devices of other hosts.
     pub(crate) fn info(&self) -> ModelInfo {
         ModelInfo {
             id: self.id.0,
@@ -112,6 +128,19 @@ impl ServedModel {
     /// Its cost tables under the ids of a world.
     pub(crate) fn tables(&self, epoch: u32) -> Vec<Table> {
         self.costs.tables(epoch, self.id.0)
+    }
+
+    /// As far as other hosts are concerned.
+    pub(crate) fn for_neighbours(&self) -> LocalModel<'_> {
+        LocalModel {
+            id: self.id.0,
+            name: &self.name,
+            digest: self.graph.digest,
+            cut_list: self.cut_list,
+            cut_count: self.cut_count(),
+            batch_max: self.batch_max,
+            placement: &self.manifest.placement,
+        }
     }
 
     pub(crate) fn view(&self, versions: Vec<String>) -> ModelView {

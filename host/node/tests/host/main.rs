@@ -1,4 +1,5 @@
-//! A whole host, from tensors in to tensors out: real policies, the real engine on the processor, no network.
+//! A whole host, from tensors in to tensors out: real policies, the real engine on the processor; and two of them ([`two`]),
+//! linked over loopback.
 //!
 //! Every test ends with `stand::settled`, which asserts that every request is accounted for.
 
@@ -6,7 +7,9 @@ mod drain;
 mod images;
 mod models;
 mod observed;
+mod peers;
 mod policies;
 mod requests;
 mod stand;
 mod swaps;
+mod two;

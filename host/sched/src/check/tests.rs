@@ -1,6 +1,6 @@
 use super::*;
 use bps_types::Nanos;
-use bps_types::policy::{Device, DeviceInfo, DeviceKind, HostInfo, Queue, Stage};
+use bps_types::policy::{Device, DeviceInfo, DeviceKind, HostInfo, Link, Queue, Stage};
 
 fn world() -> WorldInfo {
     let device = |id, host| DeviceInfo { id, host, name: format!("d{id}"), kind: DeviceKind::Cpu, memory_bytes: None };
@@ -21,15 +21,16 @@ fn world() -> WorldInfo {
         slo: Nanos::ZERO,
         accuracy_budget_ppm: 5_000,
         priority: 0,
-        devices: vec![1, 2, 4],
+        devices: vec![1, 2, 4, 5],
     };
     WorldInfo {
         epoch: 1,
         hosts: vec![
             HostInfo { id: 0, name: "here".into(), is_self: true },
             HostInfo { id: 1, name: "there".into(), is_self: false },
+            HostInfo { id: 2, name: "far".into(), is_self: false },
         ],
-        devices: vec![device(1, 0), device(2, 0), device(3, 0), device(4, 1)],
+        devices: vec![device(1, 0), device(2, 0), device(3, 0), device(4, 1), device(5, 2)],
         models: vec![model],
         codecs: vec![codec(0, &[], true, false), codec(1, &[4, 8], false, false), codec(2, &[], false, true)],
     }
@@ -47,6 +48,15 @@ fn snapshot() -> Snapshot {
         slowdown: 1.0,
         age: Nanos::ZERO,
     };
+    let link = |source, target, up| Link {
+        source,
+        target,
+        up,
+        bytes_per_second: 1e6,
+        rtt: Nanos::from_millis(1),
+        backlog_bytes: 0,
+        age: Nanos::ZERO,
+    };
     Snapshot {
         world_epoch: 1,
         queues: vec![Queue {
@@ -59,7 +69,8 @@ fn snapshot() -> Snapshot {
             head_start: 0,
             head_count: 6,
         }],
-        devices: vec![device(1, true, 2), device(2, true, 2), device(3, true, 2), device(4, true, 2)],
+        devices: (1..=5).map(|id| device(id, true, 2)).collect(),
+        links: vec![link(0, 1, true), link(1, 0, true), link(1, 2, true), link(2, 0, false)],
         ids: (10..16).collect(),
         rows: vec![1; 6],
         waits: vec![9; 6],
@@ -94,7 +105,7 @@ fn loss_table(ppm: f32) -> Table {
 
 fn verdict(dispatch: &Dispatch, losses: &[Table]) -> String {
     let (world, snapshot) = (world(), snapshot());
-    let mut ground = Ground::new(&world, &snapshot, standings(&snapshot), losses);
+    let mut ground = Ground::new(&world, &snapshot, standings(&snapshot), hops(&snapshot), losses);
     ground
         .check(dispatch)
         .map_or_else(|e| e.to_string(), |p| format!("ok {:?}", p.requests().iter().map(|r| r.0).collect::<Vec<_>>()))
@@ -139,6 +150,13 @@ fn rows_are_judged() {
             "codecs would cost 1000000 ppm accuracy, the model allows 5000",
             dispatch(Head(1), &[stage(1, 1, 0, 0), stage(4, 3, 1, 4)]),
         ),
+        ("ok [10]", dispatch(Head(1), &[stage(1, 1, 0, 0), stage(4, 3, 0, 0)])),
+        ("there is no link up from host 0 to host 2", dispatch(Head(1), &[stage(5, 3, 0, 0)])),
+        ("there is no link up from host 2 to host 0", dispatch(Head(1), &[stage(4, 1, 0, 0), stage(5, 3, 0, 0)])),
+        (
+            "stage 1 comes back to this host; a plan that has left it stays away",
+            dispatch(Head(1), &[stage(4, 1, 0, 0), stage(1, 3, 0, 0)]),
+        ),
         ("device 2 has 300 bytes free, the batch needs 330", dispatch(Head(3), &[stage(2, 3, 0, 0)])),
         ("device 1 has no credits left", dispatch(Head(1), &[stage(1, 1, 0, 0), stage(1, 2, 0, 0), stage(1, 3, 0, 0)])),
     ];
@@ -157,7 +175,7 @@ fn loss_tables_are_kept_to() {
 #[test]
 fn rows_use_up_requests_and_credits() {
     let (world, snapshot) = (world(), snapshot());
-    let mut ground = Ground::new(&world, &snapshot, standings(&snapshot), &[]);
+    let mut ground = Ground::new(&world, &snapshot, standings(&snapshot), hops(&snapshot), &[]);
     let two = dispatch(Selection::Head(2), &[stage(1, 3, 0, 0)]);
     let ids = |p: Plan| p.requests().iter().map(|r| r.0).collect::<Vec<_>>();
     assert_eq!(ground.check(&two).map(ids), Ok(vec![10, 11]));
@@ -178,7 +196,7 @@ fn batches_and_pieces_are_bounded() {
     let mut world = world();
     world.models[0].batch_max = 3;
     let snapshot = snapshot();
-    let mut ground = Ground::new(&world, &snapshot, standings(&snapshot), &[]);
+    let mut ground = Ground::new(&world, &snapshot, standings(&snapshot), hops(&snapshot), &[]);
     let four = dispatch(Selection::Head(4), &[stage(1, 3, 0, 0)]);
     assert_eq!(ground.check(&four), Err(InvalidRow::BatchTooLarge { rows: 4, max: 3 }));
     assert!(ground.check(&Dispatch { micro_batch: 2, ..four }).is_ok());

@@ -48,7 +48,7 @@ impl Scheduler {
         self.queues.arrived(line, self.now);
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.queues.push(line, Waiting { request, arrived: self.now, sequence, attempts: 0 });
+        self.queues.push(line, Waiting { request, arrived: self.now, sequence, attempts: 0, bounces: 0 });
         self.ledger.submitted += 1;
         self.ledger.waiting += 1;
         Ok(())
@@ -93,6 +93,7 @@ impl Scheduler {
         self.count_end(&reason);
         self.forget_deadline(deadline, id);
         actions.push(Action::Refuse { request: id, reason });
+        self.recall_deserted(actions);
     }
 
     /// Books the end of a request that is in no queue and no flight any more.

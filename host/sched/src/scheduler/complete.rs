@@ -3,21 +3,38 @@
 use super::Scheduler;
 use crate::estimate::Observation;
 use crate::flight::Flight;
-use crate::{Action, Answer, Failure, FailureKind, Input, Receipt, ReceiptStage, Refusal, Verdict};
+use crate::{Action, Answer, Failure, FailureKind, Input, Receipt, ReceiptStage, Refusal, StageTime, Verdict};
 use bps_types::policy::{Outcome, Trigger, bound};
-use bps_types::{DeviceId, ExecutionId, Nanos};
+use bps_types::{DeviceId, ExecutionId, HostId, Nanos};
+use std::sync::Arc;
+
+/// Times a request may come back from other hosts unexecuted before that counts as a failed attempt.
+const BOUNCES_MAX: u8 = 8;
 
 impl Scheduler {
     pub(super) fn stage_done(
         &mut self,
         execution: ExecutionId,
         elapsed: Nanos,
+        coding: Nanos,
         actions: &mut Vec<Action>,
     ) -> Option<Trigger> {
         let Some(mut flight) = self.flights.take(execution) else { return self.stale(execution, actions) };
-        self.leave_device(&mut flight, Some(elapsed));
-        if flight.stage + 1 < flight.plan.stages.len() && flight.members.iter().any(|m| !m.gone) {
-            flight.stage += 1;
+        let time = StageTime { began: self.now - (elapsed + coding), elapsed, batch_rows: flight.rows };
+        self.leave_devices(&mut flight, &[time]);
+        self.go_on(flight, execution, actions)
+    }
+
+    /// What follows on an execution that ended well: the next stage, or the answers.
+    pub(super) fn go_on(
+        &mut self,
+        mut flight: Flight,
+        execution: ExecutionId,
+        actions: &mut Vec<Action>,
+    ) -> Option<Trigger> {
+        let next = flight.leg().end;
+        if next < flight.plan.stages.len() && flight.members.iter().any(|m| !m.gone) {
+            flight.stage = next;
             self.launch(flight, Input::Execution(execution), actions);
             return Some(Trigger::Completion);
         }
@@ -34,14 +51,19 @@ impl Scheduler {
         actions: &mut Vec<Action>,
     ) -> Option<Trigger> {
         let Some(flight) = self.flights.take(execution) else { return self.stale(execution, actions) };
-        if let Some(device) = self.devices.get_mut(&flight.plan.stages[flight.stage].device) {
+        let id = flight.plan.stages[flight.stage].device;
+        let until = self.now + self.config.remote_pause;
+        if let Some(device) = self.devices.get_mut(&id) {
             match failure.kind {
-                FailureKind::Execution => {}
-                FailureKind::DeviceLost => {
-                    device.up = false;
-                    let device = flight.plan.stages[flight.stage].device;
-                    actions.push(Action::Device { device, up: false });
-                }
+                FailureKind::Execution | FailureKind::Unreachable => {}
+                // Another host's device is as its host says; until it does, it is left alone.
+                FailureKind::DeviceLost | FailureKind::Refused => match &mut device.remote {
+                    Some(remote) => remote.paused_until = until,
+                    None => {
+                        device.up = false;
+                        actions.push(Action::Device { device: id, up: false });
+                    }
+                },
                 FailureKind::OutOfMemory => {
                     device.rows_max.insert(flight.model, (flight.rows / 2).max(1));
                 }
@@ -55,25 +77,36 @@ impl Scheduler {
     pub(super) fn stage_timed_out(&mut self, execution: ExecutionId, actions: &mut Vec<Action>) {
         let Some(flight) = self.flights.take(execution) else { return };
         let id = flight.plan.stages[flight.stage].device;
+        let until = self.now + Nanos(self.config.remote_timeout_floor.0);
         if let Some(device) = self.devices.get_mut(&id) {
-            device.stalled = true;
-            actions.push(Action::Device { device: id, up: false });
+            match &mut device.remote {
+                Some(remote) => remote.paused_until = until,
+                None => {
+                    device.stalled = true;
+                    actions.push(Action::Device { device: id, up: false });
+                }
+            }
+        }
+        if let Some(host) = flight.away {
+            actions.push(Action::Recall { execution, host });
+            actions.push(Action::Release(execution));
         }
         self.flights.abandon(execution, id);
+        let kind = if flight.away.is_some() { FailureKind::Unreachable } else { FailureKind::Execution };
         let message = format!("no answer from device {id} in time");
-        self.give_up(flight, &Failure { kind: FailureKind::Execution, message }, actions);
+        self.give_up(flight, &Failure { kind, message }, actions);
     }
 
-    fn give_up(&mut self, mut flight: Flight, failure: &Failure, actions: &mut Vec<Action>) {
+    pub(super) fn give_up(&mut self, mut flight: Flight, failure: &Failure, actions: &mut Vec<Action>) {
         let device = flight.plan.stages[flight.stage].device;
         tracing::warn!(%device, kind = ?failure.kind, message = %failure.message, rows = flight.rows, "execution failed");
-        self.leave_device(&mut flight, None);
+        self.leave_devices(&mut flight, &[]);
         self.abandon_later_stages(&flight);
         self.retry_or_fail(flight, failure, actions);
     }
 
     /// An answer of an execution that was given up: its device is well again, its result unwanted.
-    fn stale(&mut self, execution: ExecutionId, actions: &mut Vec<Action>) -> Option<Trigger> {
+    pub(super) fn stale(&mut self, execution: ExecutionId, actions: &mut Vec<Action>) -> Option<Trigger> {
         let device = self.flights.take_abandoned(execution)?;
         self.ledger.stale += 1;
         actions.push(Action::Release(execution));
@@ -85,32 +118,40 @@ impl Scheduler {
         was_stalled.then_some(Trigger::Change)
     }
 
-    /// Books a stage off its device and learns from how long it took.
-    fn leave_device(&mut self, flight: &mut Flight, elapsed: Option<Nanos>) {
-        let stage = flight.plan.stages[flight.stage];
-        let last = self.flights.passed(flight.group, flight.stage);
-        flight.measured[flight.stage] = elapsed;
-        let Some(device) = self.devices.get_mut(&stage.device) else { return };
-        device.ended(flight.execution, self.now);
-        device.reserved -= u32::from(last).min(device.reserved);
-        let Some(elapsed) = elapsed else { return };
-        device.learn(flight.predicted[flight.stage], elapsed);
-        let seen = Observation {
-            model: flight.model.0,
-            device: stage.device.0,
-            rows: flight.rows,
-            from_cut: stage.from_cut,
-            until_cut: stage.until_cut,
-            elapsed,
-        };
-        if let Some(table) = self.costs.observe(seen, self.now) {
-            self.corrected.push_back(table);
+    /// Books what is executing off its devices and learns from how long it took; `times` is empty where it failed.
+    pub(super) fn leave_devices(&mut self, flight: &mut Flight, times: &[StageTime]) {
+        let leg = flight.leg();
+        for index in leg.clone() {
+            let stage = flight.plan.stages[index];
+            let last = self.flights.passed(flight.group, index);
+            let time = times.get(index - leg.start);
+            flight.measured[index] = time.map(|t| t.elapsed);
+            flight.began[index] = time.map(|t| t.began);
+            let Some(device) = self.devices.get_mut(&stage.device) else { continue };
+            device.ended(flight.execution, self.now);
+            device.reserved -= u32::from(last).min(device.reserved);
+            let Some(time) = time else { continue };
+            // Rows that others joined are no measure of what ours take.
+            if time.batch_rows == flight.rows {
+                device.learn(flight.predicted[index], time.elapsed);
+            }
+            let seen = Observation {
+                model: flight.model.0,
+                device: stage.device.0,
+                rows: time.batch_rows.max(flight.rows),
+                from_cut: stage.from_cut,
+                until_cut: stage.until_cut,
+                elapsed: time.elapsed,
+            };
+            if let Some(table) = self.costs.observe(seen, self.now) {
+                self.corrected.push_back(table);
+            }
         }
     }
 
-    /// Gives back what the stages after this one were promised.
+    /// Gives back what the stages after those that execute were promised.
     fn abandon_later_stages(&mut self, flight: &Flight) {
-        for (index, stage) in flight.plan.stages.iter().enumerate().skip(flight.stage + 1) {
+        for (index, stage) in flight.plan.stages.iter().enumerate().skip(flight.leg().end) {
             let last = self.flights.passed(flight.group, index);
             if let Some(device) = self.devices.get_mut(&stage.device) {
                 device.reserved -= u32::from(last).min(device.reserved);
@@ -172,8 +213,16 @@ impl Scheduler {
         for member in flight.members.into_iter().filter(|m| !m.gone) {
             let mut waiting = member.waiting;
             self.ledger.running -= 1;
-            // What was only too large for the device has done nothing wrong: it is tried again in company.
-            let blameless = failure.kind == FailureKind::OutOfMemory && flight.rows > waiting.request.rows;
+            let blameless = match failure.kind {
+                // What was only too large for the device has done nothing wrong: it is tried again in company.
+                FailureKind::OutOfMemory => flight.rows > waiting.request.rows,
+                // Nor has what never got anywhere; but a request must not travel for ever.
+                FailureKind::Refused | FailureKind::Unreachable => {
+                    waiting.bounces = waiting.bounces.saturating_add(1);
+                    waiting.bounces <= BOUNCES_MAX
+                }
+                FailureKind::Execution | FailureKind::DeviceLost => false,
+            };
             waiting.attempts += u8::from(!blameless);
             let line = if served { self.queues.line_for(&waiting.request) } else { None };
             match line.filter(|_| waiting.attempts <= self.config.retries_max) {
@@ -195,8 +244,14 @@ impl Scheduler {
     }
 
     /// Writes the receipt and the outcome of a flight that has ended.
-    fn close(&mut self, flight: &Flight, verdict: Verdict, missed: u32, failed: u32, actions: &mut Vec<Action>) {
-        let stages = flight.plan.stages.iter().zip(&flight.predicted).zip(&flight.measured);
+    pub(super) fn close(
+        &mut self,
+        flight: &Flight,
+        verdict: Verdict,
+        missed: u32,
+        failed: u32,
+        actions: &mut Vec<Action>,
+    ) {
         let receipt = Receipt {
             at: flight.at,
             ended: self.now,
@@ -208,19 +263,9 @@ impl Scheduler {
             requests: flight.members.len() as u32,
             rows: flight.rows,
             wait: flight.at.since(flight.oldest),
-            stages: stages
-                .map(|((s, predicted), measured)| ReceiptStage {
-                    device: s.device.0,
-                    from_cut: s.from_cut,
-                    until_cut: s.until_cut,
-                    codec: s.codec,
-                    rate: s.rate,
-                    predicted: *predicted,
-                    measured: *measured,
-                })
-                .collect(),
+            stages: self.receipt_stages(flight),
             bytes_predicted: self.link_bytes(flight),
-            bytes: 0,
+            bytes: flight.bytes,
             clamps: flight.clamps.clone(),
             verdict,
         };
@@ -240,7 +285,7 @@ impl Scheduler {
             rows: flight.rows,
             wait: flight.at.since(flight.oldest),
             total: self.now.since(flight.oldest),
-            bytes: 0,
+            bytes: flight.bytes,
             stage_nanos: flight.measured.iter().map(|m| m.unwrap_or_default().0).collect(),
             stage_devices: flight.plan.stages.iter().map(|s| s.device.0).collect(),
             missed,
@@ -248,22 +293,52 @@ impl Scheduler {
         });
     }
 
-    /// Bytes that cross links between hosts on the plan's way, raw, as the cut tables say.
-    fn link_bytes(&self, flight: &Flight) -> u64 {
-        let host = |device: DeviceId| self.world.info.devices.iter().find(|d| d.id == device.0).map(|d| d.host);
-        let mut here = self.world.info.hosts.iter().find(|h| h.is_self).map(|h| h.id);
-        let mut sum = 0;
-        for stage in &flight.plan.stages {
-            let there = host(stage.device);
-            if there != here {
-                sum += self.costs.cut_bytes(flight.model.0, stage.from_cut, flight.rows).unwrap_or(0);
-            }
-            here = there;
+    fn receipt_stages(&self, flight: &Flight) -> Vec<ReceiptStage> {
+        let mut here = self.world.own_host();
+        let mut stages = Vec::with_capacity(flight.plan.stages.len());
+        for (index, stage) in flight.plan.stages.iter().enumerate() {
+            let crosses = Some(stage.host) != here;
+            here = Some(stage.host);
+            let codec = self.world.info.codecs.iter().find(|c| c.id == stage.codec);
+            stages.push(ReceiptStage {
+                device: stage.device.0,
+                on: self.device_name(stage.device, stage.host),
+                from_cut: stage.from_cut,
+                until_cut: stage.until_cut,
+                via: codec.filter(|_| crosses).map(|c| c.name.as_str().into()),
+                codec: stage.codec,
+                rate: stage.rate,
+                predicted: flight.predicted[index],
+                measured: flight.measured[index],
+                began: flight.began[index],
+            });
         }
-        sum
+        stages
     }
 
-    fn model_name(&self, flight: &Flight) -> std::sync::Arc<str> {
+    fn device_name(&self, device: DeviceId, host: HostId) -> Arc<str> {
+        let name = self.world.info.devices.iter().find(|d| d.id == device.0).map_or("?", |d| d.name.as_str());
+        match self.world.info.hosts.iter().find(|h| h.id == host.0 && !h.is_self) {
+            Some(host) => format!("{}/{name}", host.name).into(),
+            None => name.into(),
+        }
+    }
+
+    /// Bytes that cross links on the plan's way and back, as the tables say.
+    fn link_bytes(&self, flight: &Flight) -> u64 {
+        let Some(own) = self.world.own_host() else { return 0 };
+        let (mut here, mut sum) = (own, 0);
+        for stage in &flight.plan.stages {
+            if stage.host != here {
+                sum += self.costs.crossing_bytes(flight.model.0, stage, flight.rows);
+            }
+            here = stage.host;
+        }
+        let output = self.world.model(flight.model).map_or(0, |m| m.output_bytes);
+        sum + if here == own { 0 } else { output * u64::from(flight.rows) }
+    }
+
+    fn model_name(&self, flight: &Flight) -> Arc<str> {
         let model = self.world.info.models.iter().find(|m| m.id == flight.model.0);
         model.map_or_else(|| format!("model {}", flight.model).into(), |m| m.name.as_str().into())
     }

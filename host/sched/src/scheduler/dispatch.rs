@@ -11,7 +11,7 @@ use bps_types::{ExecutionId, ModelId, Nanos, RequestId};
 use std::sync::Arc;
 
 /// A stage may take this many times its prediction before it counts as timed out.
-const TIMEOUT_FACTOR: u64 = 20;
+pub(super) const TIMEOUT_FACTOR: u64 = 20;
 
 impl Scheduler {
     /// Executes the rows that are in order. Where others are not, the fallback decides for their queues.
@@ -29,8 +29,9 @@ impl Scheduler {
 
     /// Checks and runs a decision's rows; returns the queues of the rows that were refused.
     fn execute(&mut self, decision: &Decision, author: &Author, actions: &mut Vec<Action>) -> Vec<u32> {
+        let (joined, not_joined) = self.join(&decision.joins, actions);
         let (plans, shed, invalid, touched) = self.check(decision);
-        let valid = (plans.len() + shed.len()) as u64;
+        let (valid, invalid) = ((plans.len() + shed.len()) as u64 + joined, invalid + not_joined);
         self.ledger.valid_rows += valid;
         self.ledger.invalid_rows += invalid;
         if author.generation.0 == 0 {
@@ -49,7 +50,8 @@ impl Scheduler {
 
     fn check(&self, decision: &Decision) -> (Vec<Plan>, Vec<RequestId>, u64, Vec<u32>) {
         let (mut plans, mut shed, mut invalid, mut touched) = (Vec::new(), Vec::new(), 0, Vec::new());
-        let mut ground = Ground::new(&self.world.info, &self.queues, self.standings(), self.costs.losses());
+        let (standings, hops) = (self.standings(), self.links.hops());
+        let mut ground = Ground::new(&self.world.info, &self.queues, standings, hops, self.costs.losses());
         for &id in decision.shed.iter().take(bound::SHED) {
             let id = RequestId(id);
             match ground.check_shed(id, self.queues.contains(id)) {
@@ -70,19 +72,17 @@ impl Scheduler {
                 }
             }
         }
-        // Nothing arrives from other hosts yet, so there is nothing to join.
-        invalid += decision.joins.len() as u64;
         invalid += decision.dispatches.len().saturating_sub(bound::DISPATCHES) as u64;
         invalid += decision.shed.len().saturating_sub(bound::SHED) as u64;
         (plans, shed, invalid, touched)
     }
 
     fn standings(&self) -> Vec<DeviceStanding> {
-        let credits = self.config.device_credits;
+        let (now, credits) = (self.now, self.config.device_credits);
         let standing = |(id, d): (&bps_types::DeviceId, &crate::flight::DeviceState)| DeviceStanding {
             id: *id,
-            up: d.takes_work(),
-            credits: d.credits(credits),
+            up: d.takes_work(now),
+            credits: d.credits(now, credits),
             memory_free: d.memory_free,
         };
         self.devices.iter().map(standing).collect()
@@ -115,6 +115,9 @@ impl Scheduler {
                 oldest: members.iter().map(|m| m.waiting.arrived).min().unwrap_or(self.now),
                 predicted: plan.stages.iter().map(predict).collect(),
                 measured: vec![None; plan.stages.len()],
+                began: vec![None; plan.stages.len()],
+                bytes: 0,
+                away: None,
                 timeout: Nanos::MAX,
                 author: author.clone(),
                 clamps: clamps.clone(),
@@ -126,16 +129,20 @@ impl Scheduler {
         }
     }
 
-    /// Sends a flight's present stage to its device.
+    /// Sends a flight's present stage to its device, or the rest of its plan to the host that has it.
     pub(super) fn launch(&mut self, mut flight: Flight, input: Input, actions: &mut Vec<Action>) {
         let stage = flight.plan.stages[flight.stage];
-        let predicted = flight.predicted[flight.stage];
         flight.execution = self.flights.next_execution();
+        if Some(stage.host) != self.world.own_host() {
+            return self.forward(flight, input, actions);
+        }
+        let predicted = flight.predicted[flight.stage];
         if let Some(device) = self.devices.get_mut(&stage.device) {
             let allowed = Nanos((device.backlog(self.now) + predicted).0.saturating_mul(TIMEOUT_FACTOR));
             flight.timeout = self.now + allowed.max(self.config.stage_timeout_floor);
             device.started(flight.execution, predicted, self.now);
         }
+        let next = flight.plan.stages.get(flight.stage + 1).filter(|next| next.host != stage.host);
         actions.push(Action::Run(Run {
             execution: flight.execution,
             device: stage.device,
@@ -146,6 +153,7 @@ impl Scheduler {
             rate: stage.rate,
             input,
             rows: flight.rows,
+            leave: next.map(|next| (next.codec, next.rate)),
         }));
         self.flights.insert(flight);
     }

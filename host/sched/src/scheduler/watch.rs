@@ -13,14 +13,18 @@ impl Scheduler {
         for execution in late {
             self.stage_timed_out(execution, actions);
         }
-        any.then_some(Trigger::Change)
+        let joints = self.time_out_joints(actions);
+        (any || joints).then_some(Trigger::Change)
     }
 
     /// Finds requests that the policy leaves lying although a capable device does nothing. (One that is busy and would
-    /// take more is no proof: a good policy may well gather a batch for it.)
+    /// take more is no proof: a good policy may well gather a batch for it. Nor is an idle one here, while others of the
+    /// same model are being executed elsewhere.)
     pub(super) fn watch(&mut self, actions: &mut Vec<Action>) {
         let now = self.now;
-        let runnable: Vec<bool> = self.queues.iter().map(|q| q.len() > 0 && self.device_idle_for(q.model.0)).collect();
+        let away = |model| self.flights.iter().any(|f| f.model == model && f.away.is_some());
+        let lies = |q: &crate::queue::Queue| q.len() > 0 && self.device_idle_for(q.model.0) && !away(q.model);
+        let runnable: Vec<bool> = self.queues.iter().map(lies).collect();
         let mut stalled = None;
         for (queue, runnable) in self.queues.iter_mut().zip(runnable) {
             if !runnable {
@@ -37,7 +41,12 @@ impl Scheduler {
             }
         }
         if let Some(message) = stalled {
-            actions.extend(self.slot.stalled(message, now, &self.config));
+            // A policy that waits for a link that is down is answered for, not blamed.
+            if self.devices.values().any(|d| d.remote.is_some_and(|r| !r.reachable)) {
+                tracing::debug!(message, "answered for by the fallback while a link is down");
+            } else {
+                actions.extend(self.slot.stalled(message, now, &self.config));
+            }
             self.ask_natively(actions);
         }
     }
@@ -66,6 +75,12 @@ impl Scheduler {
         }
     }
 
+    /// When another host's device, left alone for a while, is to be tried again by those who wait.
+    fn next_pause_end(&self) -> Option<Nanos> {
+        let ends = self.devices.values().filter_map(|d| d.remote.map(|r| r.paused_until));
+        ends.filter(|at| *at > self.now && !self.queues.is_empty()).min()
+    }
+
     /// Asks to be woken at the next time at which anything could change by itself.
     pub(super) fn plan_wake(&mut self, actions: &mut Vec<Action>) {
         let runnable = self.queues.iter().filter_map(|q| {
@@ -75,9 +90,12 @@ impl Scheduler {
         });
         let candidates = [
             self.deadlines.first().map(|(deadline, _)| *deadline),
-            self.wake_policy.filter(|_| !self.queues.is_empty()),
+            self.wake_policy.filter(|_| !self.queues.is_empty() || !self.arrivals.is_empty()),
             self.flights.timed_out(self.now).1,
+            self.arrivals.timed_out(self.now).1,
+            self.arrivals.next_deadline(),
             runnable.min(),
+            self.next_pause_end(),
         ];
         let next = candidates.into_iter().flatten().min();
         if let Some(at) = next.filter(|_| next != self.last_wake || next.is_some_and(|at| at <= self.now)) {

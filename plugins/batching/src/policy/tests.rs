@@ -2,7 +2,7 @@
 
 use super::*;
 use bps_policy_sdk::Selection;
-use bps_policy_sdk::testing::{device, snapshot, stage_table, world};
+use bps_policy_sdk::testing::{device, outcome, snapshot, stage_table, world};
 
 const MS: Nanos = 1_000_000;
 
@@ -102,7 +102,7 @@ fn what_was_observed_corrects_what_was_predicted() {
     let mut policy = policy("", 1);
     let mut now = snapshot(&[(1, 32)], vec![device(1, 0, 2)]);
     now.slacks = vec![34 * MS as i64; 32];
-    policy.observe(&[crate::estimate::tests::outcome(1, 1, 16, 60 * MS)], 0);
+    policy.observe(&[outcome(1, 1, 16, 60 * MS)], 0);
     let [(count, ..)] = rows(&policy.decide(&now))[..] else { panic!("one row") };
     assert!(count < 16, "executions take twice as long as the table says: {count}");
 }
@@ -110,16 +110,16 @@ fn what_was_observed_corrects_what_was_predicted() {
 #[test]
 fn saved_state_makes_the_same_decisions() {
     let mut before = policy("", 1);
-    before.observe(&[crate::estimate::tests::outcome(1, 1, 16, 60 * MS)], 0);
+    before.observe(&[outcome(1, 1, 16, 60 * MS)], 0);
     let blob = before.save().expect("state");
     let origin = |schema: &str| Origin { name: "batching".into(), version: "0".into(), state_schema: schema.into() };
     let mut after = policy("", 1);
-    assert_eq!(after.restore(&origin(state::SCHEMA), &blob), Ok(true));
+    assert_eq!(after.restore(&origin(STATE_SCHEMA), &blob), Ok(true));
     let mut now = snapshot(&[(1, 32)], vec![device(1, 0, 2)]);
     now.slacks = vec![34 * MS as i64; 32];
     assert_eq!(after.decide(&now), before.decide(&now));
     assert_eq!(after.restore(&origin("another"), &blob), Ok(false));
-    assert!(after.restore(&origin(state::SCHEMA), b"{").is_err());
+    assert!(after.restore(&origin(STATE_SCHEMA), b"{").is_err());
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn aimd_starts_at_one_and_uses_only_idle_devices() {
     let mut policy = policy(r#"{"mode":"aimd"}"#, 1);
     let now = snapshot(&[(1, 8)], vec![device(1, 0, 2)]);
     assert_eq!(rows(&policy.decide(&now)), [(1, 1, WHY_AIMD)]);
-    policy.observe(&[crate::estimate::tests::outcome(1, 1, 1, 10 * MS)], 0);
+    policy.observe(&[outcome(1, 1, 1, 10 * MS)], 0);
     assert_eq!(rows(&policy.decide(&now)), [(2, 1, WHY_AIMD)]);
     assert!(rows(&policy.decide(&snapshot(&[(1, 8)], vec![device(1, MS, 1)]))).is_empty());
 }

@@ -5,7 +5,7 @@ use crate::admin::DEFAULT_ADMIN;
 use crate::commands::devices::kind;
 use crate::config::Settings;
 use crate::table::{bytes, clean, short};
-use bps_node::{Host, IndexEntry, ModelState, ModelView};
+use bps_node::{Host, IndexEntry, ModelState, ModelView, OwnPeerView, PeerView};
 use std::path::Path;
 
 /// An input with more elements makes no command line.
@@ -46,6 +46,9 @@ pub(super) fn text(
     }
     let index = host.index();
     index.iter().for_each(|entry| line("model", model_line(host, entry)));
+    if let Some(own) = host.own_peer() {
+        line("hosts", clean(&others_line(&own, &host.peers())));
+    }
     let ready: Vec<ModelView> = index.iter().filter_map(|e| host.model(&e.name, Some(&e.version)).ok()).collect();
     lines.push("try".into());
     let curl = match &settings.tls {
@@ -57,6 +60,17 @@ pub(super) fn text(
     let default = there == format!("http://{DEFAULT_ADMIN}");
     lines.push(if default { "  bps policy list".into() } else { format!("  bps policy list --admin {there}") });
     lines.join("\n")
+}
+
+/// Who this host is to others, and who they are.
+fn others_line(own: &OwnPeerView, peers: &[PeerView]) -> String {
+    let place = match &own.listening {
+        Some(address) => format!("met at {address}"),
+        None => "meets others where they listen".into(),
+    };
+    let names: Vec<&str> = peers.iter().map(|p| p.name.as_str()).collect();
+    let paired = if names.is_empty() { "none, see bps help pair".into() } else { names.join(", ") };
+    format!("{} {} ({place}); paired: {paired}", own.name, own.fingerprint.get(..16).unwrap_or_default())
 }
 
 fn model_line(host: &Host, entry: &IndexEntry) -> String {
@@ -127,6 +141,16 @@ mod tests {
             devices: vec![],
             measured: false,
         }
+    }
+
+    #[test]
+    fn other_hosts_are_said_in_one_line() {
+        let mut own =
+            OwnPeerView { name: "edge".into(), fingerprint: "ab".repeat(32), listening: Some("0.0.0.0:7860".into()) };
+        let said = others_line(&own, &[]);
+        assert_eq!(said, "edge abababababababab (met at 0.0.0.0:7860); paired: none, see bps help pair");
+        own.listening = None;
+        assert!(others_line(&own, &[]).contains("(meets others where they listen)"));
     }
 
     #[test]

@@ -1,0 +1,345 @@
+//! `bps testbed`: two or three hosts on one machine, an emulated link between them, and policies that take turns on it.
+
+mod dispatch;
+mod figures;
+mod host;
+mod load;
+mod measure;
+mod models;
+mod network;
+mod plan;
+mod report;
+mod session;
+mod statistics;
+mod trace;
+mod trust;
+
+use crate::arrivals::Load;
+use crate::config;
+use crate::exit::{EXIT_CODES, usage};
+use crate::model_file;
+use crate::output::Output;
+use crate::progress::{self, say};
+use anyhow::{Context, Result, bail};
+use bps_emulator::Script;
+use load::Shape;
+use measure::{Measure, Setup};
+use network::Network;
+use plan::{Contender, LinkChoice, ModelChoice};
+use report::{Method, Report};
+use session::{HostPlan, Session};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+
+const TEACH: &str = "\
+What it does
+  Starts this program as two hosts (`edge`, where requests come in, and `server`), each in a network namespace and on a core
+  of its own, pairs them with `bps pair`, and joins them by an emulated link: packets of the real network stack pass a model
+  of rate, delay, loss, queue and outages. The edge sleeps after each execution so as to be --slowdown times slower. Then
+  policies take turns on it, run by run, swapped while the hosts go on.
+  It needs root and the program `ip` for the namespaces. Without, it says so and runs on loopback with the same model in a
+  proxy: good for trying, not for figures.
+
+How to read the table
+  answers/s is the mean with its 95 % interval. The subject (bps, unless --subject) is compared with the best other policy of
+  the cell by the ratios within runs: `not worse` means that the interval of the ratio holds 1 or more. Cells that are lost
+  are named at the end. `sent/request` is what receipts count, `on the link` is what the emulator delivered both ways.
+  `usual plan` is the route of most requests: device[from cut..until cut], =codec=> where it crosses the link.
+
+How to choose
+  --short           under 90 seconds, digits and resnet18 on one link: does it work
+  --grid            the whole comparison: 3 models, 2 slow-downs, 6 links, every policy; hours
+  --link            RATE/RTT or RATE/RTT/LOSS: 10Mbit/20ms, 100Mbit/40ms/1%, unlimited/1ms; repeat for more
+  --policy          NAME, or NAME{\"mode\":\"...\"}; repeat for more. Without: all that the host knows
+  --load            closed: --clients that ask again at once, for throughput. poisson, bursty, periodic: --rate per second
+  --script          what happens to the link in each run, TOML or JSON; times count from the beginning of the run:
+                      [[change]]
+                      at = \"5s\"
+                      rate = \"10Mbit\"       # also rtt, loss, queue_bytes, down = \"2s\" (outage), roam = \"300ms\"
+  --kill-peer-at    SIGKILL for the server; --restart-peer-at brings it back within the run
+  --trace FILE      the last run of each policy as a Chrome trace, all hosts on one time line: open it in ui.perfetto.dev
+
+Examples
+  sudo bps testbed --short
+  sudo bps testbed --model resnet18 --slowdown 4,16 --link 10Mbit/20ms --link 200Mbit/1ms
+  sudo bps testbed --model resnet18 --policy bps --policy local-only --kill-peer-at 5s --span 12s --trace kill.json
+  sudo bps testbed --grid --format json > grid.json";
+
+/// Compare policies on two hosts with an emulated link between them.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = format!("{TEACH}\n\n{EXIT_CODES} A request that had no answer or an error: 1."))]
+pub(crate) struct TestbedArgs {
+    /// A quick look: digits and resnet18, one link, three policies, short runs.
+    #[arg(long, conflicts_with = "grid")]
+    short: bool,
+    /// The whole comparison.
+    #[arg(long)]
+    grid: bool,
+    /// A model: digits, resnet18, resnet50, mobilenet-v2, vgg16 or an .onnx file; repeat for more [default: resnet18].
+    #[arg(long, value_name = "NAME|FILE")]
+    model: Vec<ModelChoice>,
+    /// How many times slower the edge's device is declared to be; several with commas [default: 4].
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = slowdown)]
+    slowdown: Vec<f64>,
+    /// A link: RATE/RTT or RATE/RTT/LOSS; repeat for more [default: 50Mbit/5ms].
+    #[arg(long, value_name = "LINK")]
+    link: Vec<LinkChoice>,
+    /// A policy: NAME or NAME{JSON}; repeat for more [default: all that the host knows].
+    #[arg(long, value_name = "POLICY")]
+    policy: Vec<Contender>,
+    /// The policy that is compared with the others.
+    #[arg(long, value_name = "POLICY", default_value = "bps")]
+    subject: Contender,
+    /// Interleaved runs per policy and cell [default: 5].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    runs: Option<u32>,
+    /// Time of each run [default: 5s].
+    #[arg(long, value_name = "SPAN", value_parser = config::span)]
+    span: Option<Duration>,
+    /// Time under load before each run, so that the policy finds its feet [default: 1s].
+    #[arg(long, value_name = "SPAN", value_parser = config::span)]
+    settle: Option<Duration>,
+    /// How long an answer is of use; later ones are misses [default: for ever].
+    #[arg(long, value_name = "SPAN", value_parser = config::span)]
+    deadline: Option<Duration>,
+    /// How requests come.
+    #[arg(long, value_enum, default_value_t, help_heading = "Load")]
+    load: LoadArg,
+    /// Clients of a closed loop, per edge.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Load")]
+    clients: u32,
+    /// Requests per second of an open loop, per edge.
+    #[arg(long, value_name = "REQUESTS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Load")]
+    rate: u32,
+    /// Requests of a burst.
+    #[arg(long, value_name = "REQUESTS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000), help_heading = "Load")]
+    burst: u32,
+    /// What arrivals are drawn from.
+    #[arg(long, default_value_t = 0, help_heading = "Load")]
+    seed: u64,
+    /// Two hosts, or three: two edges that share the server.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=3), help_heading = "Hosts")]
+    hosts: u32,
+    /// The edge's device, as in `bps serve`.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", help_heading = "Hosts")]
+    device: String,
+    /// The server's device, as in `bps serve`.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", help_heading = "Hosts")]
+    server_device: String,
+    /// The policy by which the server joins stages that arrive.
+    #[arg(long, value_name = "POLICY", default_value = "bps", help_heading = "Hosts")]
+    server_policy: String,
+    /// What carries tensors between hosts: auto, quic or tcp.
+    #[arg(long, value_name = "CARRIER", default_value = "auto", value_parser = ["auto", "quic", "tcp"], help_heading = "Hosts")]
+    carrier: String,
+    /// Loopback and a proxy, even where namespaces are allowed.
+    #[arg(long, help_heading = "Hosts")]
+    in_process: bool,
+    /// What happens to the link during each run.
+    #[arg(long, value_name = "FILE", help_heading = "What happens")]
+    script: Option<PathBuf>,
+    /// Kill the server this long after a run begins.
+    #[arg(long, value_name = "SPAN", value_parser = config::span, help_heading = "What happens")]
+    kill_peer_at: Option<Duration>,
+    /// Start it again this long after a run begins [default: after the run].
+    #[arg(long, value_name = "SPAN", value_parser = config::span, requires = "kill_peer_at", help_heading = "What happens")]
+    restart_peer_at: Option<Duration>,
+    /// Write a Chrome trace.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+}
+
+/// How requests come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum LoadArg {
+    /// A number of clients, each asking again as soon as it is answered.
+    #[default]
+    Closed,
+    /// At random moments.
+    Poisson,
+    /// In bursts.
+    Bursty,
+    /// At equal distances, as from a camera.
+    Periodic,
+}
+
+/// A script of a link is short; a larger file is a wrong path.
+const SCRIPT_BYTES_MAX: u64 = 8 << 20;
+
+fn slowdown(text: &str) -> Result<f64, String> {
+    let factor = text.trim().parse::<f64>().ok().filter(|f| (1.0..=1_000.0).contains(f));
+    factor.ok_or_else(|| format!("{text:?} is not a factor from 1 to 1000"))
+}
+
+/// Measures and shows; cleans up also when it is interrupted.
+pub(crate) async fn run(args: TestbedArgs, out: Output) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    // Dropped by whichever comes first, and with it hosts, links and namespaces.
+    tokio::select! {
+        result = measure(args, out) => result,
+        _ = interrupt.recv() => bail!("interrupted; hosts and namespaces are removed"),
+        _ = terminate.recv() => bail!("interrupted; hosts and namespaces are removed"),
+    }
+}
+
+async fn measure(args: TestbedArgs, out: Output) -> Result<()> {
+    let mut setup = args.setup()?;
+    if let Some(path) = &args.trace {
+        // Known before hours of measuring rather than after.
+        model_file::target(path)?;
+    }
+    let names: &[&'static str] = if args.hosts == 3 { &["edge", "edge2", "server"] } else { &["edge", "server"] };
+    let folder = tempfile::Builder::new().prefix("bps-testbed-").tempdir().context("no temporary folder")?;
+    let network = Arc::new(Network::make(names, args.in_process, say)?);
+    let models = folder.path().join("models");
+    let host_plan = HostPlan {
+        names: names.to_vec(),
+        folder: folder.path().to_owned(),
+        device: args.device.clone(),
+        server_device: args.server_device.clone(),
+        server_policy: args.server_policy.clone(),
+        carrier: args.carrier.clone(),
+        files: models::write(&setup.models, &models)?,
+        models,
+    };
+    say("pairing and starting hosts; each measures its models first ...");
+    let session = Session::start(&host_plan, &network, setup.slowdowns[0]).await?;
+    let (contenders, missing) = plan::present(&setup.contenders, &session.policies().await?, !args.policy.is_empty())?;
+    if contenders.is_empty() {
+        bail!("none of the policies is there");
+    }
+    setup.contenders = contenders;
+    let method = args.method(&setup, &network, names, missing);
+    let total = (setup.span + setup.settle).as_secs_f64() * setup.measurements() as f64;
+    say(&format!("{} measurements, at least {}", setup.measurements(), minutes(total)));
+    let bar = progress::bar(setup.measurements(), "measuring");
+    let mut measure = Measure {
+        setup: &setup,
+        epoch: Instant::now(),
+        bar: &bar,
+        trace: args.trace.is_some().then(trace::Trace::new),
+    };
+    let cells = measure.all(&host_plan, &network, session).await?;
+    bar.finish_and_clear();
+    if let (Some(trace), Some(path)) = (measure.trace.take(), &args.trace) {
+        write_trace(trace, path)?;
+    }
+    let report = Report::new(method, cells);
+    out.emit(&report, Report::text)?;
+    match report.wrong() {
+        Some(wrong) => bail!("{wrong}"),
+        None => Ok(()),
+    }
+}
+
+fn write_trace(trace: trace::Trace, path: &Path) -> Result<()> {
+    let (events, cut_short) = trace.finish();
+    model_file::write(path, serde_json::to_string(&events)?.as_bytes())?;
+    let rest = if cut_short { "; its end is missing: there was too much" } else { "" };
+    say(&format!("trace in {}: open it in ui.perfetto.dev{rest}", path.display()));
+    Ok(())
+}
+
+fn minutes(seconds: f64) -> String {
+    if seconds < 100.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) }
+}
+
+impl TestbedArgs {
+    /// Presets and what was said, as data.
+    fn setup(&self) -> Result<Setup> {
+        let texts = |list: &[&str]| list.iter().map(|t| (*t).to_owned()).collect::<Vec<String>>();
+        let (models, slowdowns, links) = if self.grid {
+            let links =
+                [10, 50, 200].iter().flat_map(|rate| [1, 20].map(|rtt| format!("{rate}Mbit/{rtt}ms"))).collect();
+            (texts(&["resnet18", "resnet50", "digits"]), vec![4.0, 16.0], links)
+        } else if self.short {
+            (texts(&["digits", "resnet18"]), vec![8.0], texts(&["50Mbit/5ms"]))
+        } else {
+            (texts(&["resnet18"]), vec![4.0], texts(&["50Mbit/5ms"]))
+        };
+        let policies: &[&str] = if self.short { &plan::SHORT_POLICIES } else { &plan::ALL_POLICIES };
+        let (runs, span, settle) = if self.short { (3, 2_000, 500) } else { (5, 5_000, 1_000) };
+        let mut contenders = or_default(&self.policy, &texts(policies))?;
+        let subject = self.subject.label.clone();
+        if !contenders.iter().any(|c| c.label == subject) && self.policy.is_empty() {
+            contenders.push(self.subject.clone());
+        }
+        let script = self.script.as_deref().map(read_script).transpose()?.unwrap_or_default();
+        Ok(Setup {
+            contenders,
+            subject,
+            models: or_default(&self.model, &models)?,
+            slowdowns: if self.slowdown.is_empty() { slowdowns } else { self.slowdown.clone() },
+            links: or_default(&self.link, &links)?,
+            shape: self.shape(),
+            runs: self.runs.unwrap_or(runs),
+            span: self.span.unwrap_or(Duration::from_millis(span)).max(Duration::from_millis(100)),
+            settle: self.settle.unwrap_or(Duration::from_millis(settle)),
+            deadline: self.deadline,
+            script,
+            kill_at: self.kill_peer_at,
+            restart_at: self.restart_peer_at,
+            seed: self.seed,
+        })
+    }
+
+    fn shape(&self) -> Shape {
+        let rate = f64::from(self.rate);
+        match self.load {
+            LoadArg::Closed => Shape::Closed(self.clients as usize),
+            LoadArg::Poisson => Shape::Open(Load::Poisson { rate }),
+            LoadArg::Bursty => {
+                let every = Duration::from_secs_f64(f64::from(self.burst) / rate);
+                Shape::Open(Load::Bursts { size: self.burst, every })
+            }
+            LoadArg::Periodic => Shape::Open(Load::Bursts { size: 1, every: Duration::from_secs_f64(1.0 / rate) }),
+        }
+    }
+
+    fn method(&self, setup: &Setup, network: &Network, names: &[&str], missing: Vec<String>) -> Method {
+        let load = match self.load {
+            LoadArg::Closed => format!("{} clients per edge, each asking again at once", self.clients),
+            LoadArg::Poisson => format!("{} requests/s at random moments", self.rate),
+            LoadArg::Bursty => format!("{} requests/s in bursts of {}", self.rate, self.burst),
+            LoadArg::Periodic => format!("{} requests/s at equal distances", self.rate),
+        };
+        Method {
+            subject: setup.subject.clone(),
+            network: network.kind,
+            hosts: names.iter().map(|n| (*n).to_owned()).collect(),
+            cores: network.cores.clone(),
+            cores_of_machine: std::thread::available_parallelism().map_or(1, usize::from),
+            carrier: self.carrier.clone(),
+            load,
+            runs: setup.runs,
+            span_seconds: setup.span.as_secs_f64(),
+            settle_seconds: setup.settle.as_secs_f64(),
+            deadline_ms: setup.deadline.map(|d| d.as_secs_f64() * 1e3),
+            missing_policies: missing,
+        }
+    }
+}
+
+/// What was given, else the preset's words.
+fn or_default<T: Clone + std::str::FromStr<Err = String>>(given: &[T], preset: &[String]) -> Result<Vec<T>> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    preset.iter().map(|text| text.parse().map_err(usage)).collect()
+}
+
+fn read_script(path: &Path) -> Result<Script> {
+    let wrong = |e: &dyn std::fmt::Display| usage(format!("--script {}: {e}", path.display()));
+    let length = std::fs::metadata(path).map_err(|e| wrong(&e))?.len();
+    if length > SCRIPT_BYTES_MAX {
+        return Err(wrong(&format!("more than the {SCRIPT_BYTES_MAX} bytes that are read")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| wrong(&e))?;
+    Script::parse(&text).map_err(|e| wrong(&e))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,302 @@
+//! The measurement: cells, and in each the policies in turn, run by run.
+
+use super::dispatch;
+use super::figures::{self, Event, Figures};
+use super::load::{self, Shape, Work};
+use super::plan::{Cell, Contender, LinkChoice, ModelChoice};
+use super::report::{CellReport, Row};
+use super::session::{HostPlan, Session, client};
+use super::statistics;
+use super::trace::{HostPart, Moment, Trace};
+use super::{load::Questions, network::Network};
+use anyhow::{Context, Result};
+use bps_emulator::Script;
+use indicatif::ProgressBar;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often a policy is tried again after the host went back to another.
+const TRIES: u32 = 3;
+/// From now to the beginning of a run: threads have started by then.
+const AHEAD: Duration = Duration::from_millis(50);
+
+/// What is measured, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    /// Policies in the order of the table.
+    pub(super) contenders: Vec<Contender>,
+    /// The one that is compared with the others.
+    pub(super) subject: String,
+    /// Models.
+    pub(super) models: Vec<ModelChoice>,
+    /// Slow-downs of the weak hosts.
+    pub(super) slowdowns: Vec<f64>,
+    /// Links.
+    pub(super) links: Vec<LinkChoice>,
+    /// How requests come.
+    pub(super) shape: Shape,
+    /// Interleaved runs.
+    pub(super) runs: u32,
+    /// Of each.
+    pub(super) span: Duration,
+    /// Before it.
+    pub(super) settle: Duration,
+    /// How long an answer is of use.
+    pub(super) deadline: Option<Duration>,
+    /// What changes the links in each run.
+    pub(super) script: Script,
+    /// When the server is killed in each run.
+    pub(super) kill_at: Option<Duration>,
+    /// When it is started again; none: after the run.
+    pub(super) restart_at: Option<Duration>,
+    /// What arrivals are drawn from.
+    pub(super) seed: u64,
+}
+
+impl Setup {
+    /// Measurements in all.
+    pub(super) fn measurements(&self) -> u64 {
+        let cells = self.models.len() * self.slowdowns.len() * self.links.len();
+        (cells * self.contenders.len()) as u64 * u64::from(self.runs)
+    }
+
+    /// Nothing is done to the system during a run.
+    fn is_steady(&self) -> bool {
+        self.script.is_empty() && self.kill_at.is_none()
+    }
+}
+
+/// Something to be done during a run.
+enum Deed {
+    Link(bps_emulator::Step),
+    Kill,
+    Restart,
+}
+
+/// A measurement under way.
+pub(super) struct Measure<'a> {
+    /// What.
+    pub(super) setup: &'a Setup,
+    /// The beginning of the time line.
+    pub(super) epoch: Instant,
+    /// How far it is.
+    pub(super) bar: &'a ProgressBar,
+    /// The last run of each policy and cell, where a trace is wanted.
+    pub(super) trace: Option<Trace>,
+}
+
+impl Measure<'_> {
+    /// All cells.
+    pub(super) async fn all(
+        &mut self,
+        plan: &HostPlan,
+        network: &Arc<Network>,
+        known: Session,
+    ) -> Result<Vec<CellReport>> {
+        let setup = self.setup;
+        let mut cells = Vec::new();
+        let mut running = Some((setup.slowdowns[0], known));
+        for &slowdown in &setup.slowdowns {
+            let mut session = match running.take() {
+                Some((of, session)) if of == slowdown => session,
+                // The old hosts end before the new ones take their ports.
+                other => {
+                    drop(other);
+                    self.bar.set_message("starting hosts");
+                    Session::start(plan, network, slowdown).await?
+                }
+            };
+            for model in &setup.models {
+                let questions = Arc::new(session.questions(&model.name(), setup.deadline).await?);
+                for link in &setup.links {
+                    let cell = Cell { model: model.name(), slowdown, link: *link };
+                    let place = cell.text();
+                    cells.push(self.cell(&mut session, cell, &questions).await.with_context(|| place)?);
+                }
+            }
+        }
+        Ok(cells)
+    }
+
+    async fn cell(&mut self, session: &mut Session, cell: Cell, questions: &Arc<Questions>) -> Result<CellReport> {
+        let setup = self.setup;
+        let mut rows: Vec<Row> = setup
+            .contenders
+            .iter()
+            .map(|c| Row { policy: c.label.clone(), throughput: None, rolled_back: 0, runs: Vec::new() })
+            .collect();
+        for round in 0..setup.runs {
+            for (contender, row) in setup.contenders.iter().zip(&mut rows) {
+                self.bar.set_message(contender.label.clone());
+                let (run, rolled_back) = self.run(session, &cell, questions, contender, round).await?;
+                row.runs.push(run);
+                row.rolled_back += rolled_back;
+                self.bar.inc(1);
+            }
+        }
+        for row in &mut rows {
+            let throughputs: Vec<f64> = row.runs.iter().map(|f| f.throughput).collect();
+            row.throughput = statistics::interval(&throughputs);
+        }
+        // Less than one answer in a run cannot be told from none.
+        let floor = 0.5 / setup.span.as_secs_f64();
+        Ok(CellReport::new(cell, rows, &setup.subject, floor))
+    }
+
+    /// One run of one policy; again where the host went back to another policy under way.
+    async fn run(
+        &mut self,
+        session: &mut Session,
+        cell: &Cell,
+        questions: &Arc<Questions>,
+        contender: &Contender,
+        round: u32,
+    ) -> Result<(Figures, u32)> {
+        let mut rolled_back = 0;
+        loop {
+            let (figures, active) = self.once(session, cell, questions, contender, round).await?;
+            if active == contender.policy.split('@').next().unwrap_or_default() || rolled_back == TRIES {
+                return Ok((figures, rolled_back));
+            }
+            rolled_back += 1;
+        }
+    }
+
+    async fn once(
+        &mut self,
+        session: &mut Session,
+        cell: &Cell,
+        questions: &Arc<Questions>,
+        contender: &Contender,
+        round: u32,
+    ) -> Result<(Figures, String)> {
+        let setup = self.setup;
+        let start = cell.link.conditions();
+        session.network.set(start);
+        session.heal().await?;
+        let swap_pause_us = session.swap(contender, setup.seed).await?;
+        let begins = Instant::now() + AHEAD;
+        let opens = begins + setup.settle;
+        self.moment(begins, "policy", format!("{} decides", contender.label));
+        self.moment(opens, "run", format!("{}: run {} of {}", cell.text(), round + 1, setup.runs));
+        let carried_before = session.network.carried_bytes();
+        let seed = setup.seed.wrapping_add(u64::from(round));
+        let mut loads = Vec::new();
+        for edge in &session.edges {
+            let address = edge.spec.ports.client;
+            let work = Work {
+                shape: setup.shape,
+                settle: setup.settle,
+                span: setup.span,
+                seed,
+                deadline: setup.deadline,
+                opens,
+            };
+            tokio::time::sleep_until(begins.into()).await;
+            loads.push(load::start(&edge.spec.site, move || client(address), questions, work)?);
+        }
+        let events = self.deeds(session, start, opens).await?;
+        let mut answers = Vec::new();
+        for load in loads {
+            answers.extend(load.await.context("a thread of load panicked")??);
+        }
+        answers.sort_by(|a, b| a.at.total_cmp(&b.at));
+        let carried = session.network.carried_bytes() - carried_before;
+        let mut figures = figures::of_answers(&answers, setup.span, setup.deadline, setup.is_steady());
+        figures.swap_pause_us = swap_pause_us;
+        figures.wire_bytes_per_request = (!answers.is_empty()).then(|| carried as f64 / answers.len() as f64);
+        let status = session.edges[0].ask("/v1/status").await?;
+        figures.decide_p50_us = status["policy"]["decide"]["p50_us"].as_f64();
+        figures.decide_p99_us = status["policy"]["decide"]["p99_us"].as_f64();
+        let parts = self.parts(session, begins).await?;
+        let (mut own, mut plans) = (Vec::new(), Vec::new());
+        let opened = nanos(opens, self.epoch);
+        for part in parts.iter().take(session.edges.len()) {
+            for one in &part.dispatches {
+                let at = (one.at as i64 - part.clock_offset - opened) as f64 / 1e9;
+                if at >= 0.0 && at < setup.span.as_secs_f64() {
+                    own.push(one.clone());
+                }
+                plans.push((at, one.plan()));
+            }
+        }
+        plans.sort_by(|a, b| a.0.total_cmp(&b.0));
+        figures::add_dispatches(&mut figures, &own);
+        figures.reactions = figures::reactions(&events, &answers, &plans, setup.span, setup.deadline);
+        if round + 1 == setup.runs
+            && let Some(trace) = &mut self.trace
+        {
+            trace.stretch(&parts);
+        }
+        let active = status["policy"]["active"]["name"].as_str().unwrap_or_default().to_owned();
+        Ok((figures, active))
+    }
+
+    /// Does to the system what the run asks for, at its times.
+    async fn deeds(
+        &mut self,
+        session: &mut Session,
+        start: bps_emulator::Conditions,
+        opens: Instant,
+    ) -> Result<Vec<Event>> {
+        let setup = self.setup;
+        let steps = setup.script.steps(start).into_iter();
+        let mut deeds: Vec<(Duration, Deed)> = steps.map(|s| (s.at.duration(), Deed::Link(s))).collect();
+        deeds.extend(setup.kill_at.map(|at| (at, Deed::Kill)));
+        deeds.extend(setup.restart_at.map(|at| (at, Deed::Restart)));
+        deeds.sort_by_key(|(at, _)| *at);
+        let mut events = Vec::new();
+        for (at, deed) in deeds.into_iter().filter(|(at, _)| *at < setup.span) {
+            tokio::time::sleep_until((opens + at).into()).await;
+            let done = Instant::now();
+            let (kind, text) = match deed {
+                Deed::Link(step) => {
+                    session.network.set(step.conditions);
+                    if step.readdress {
+                        session.network.roam()?;
+                    }
+                    ("link", step.text)
+                }
+                Deed::Kill => {
+                    session.server.kill();
+                    ("host", "server killed".to_owned())
+                }
+                Deed::Restart => {
+                    session.server.restart().await?;
+                    ("host", "server serves again".to_owned())
+                }
+            };
+            // A restart takes its time; it counts from when it serves.
+            let done = if kind == "host" { Instant::now() } else { done };
+            self.moment(done, kind, text.clone());
+            events.push(Event { at: done.saturating_duration_since(opens).as_secs_f64(), text });
+        }
+        Ok(events)
+    }
+
+    /// What each host dispatched since, the server last where it lives.
+    async fn parts(&self, session: &mut Session, since: Instant) -> Result<Vec<HostPart>> {
+        let alive = session.server.is_alive();
+        let hosts = session.edges.iter().chain(alive.then_some(&session.server));
+        let mut parts = Vec::new();
+        for host in hosts {
+            let clock_offset = host.clock_offset(self.epoch).await?;
+            let mut dispatches = dispatch::read(&host.receipts().await?);
+            dispatches.retain(|d| d.at as i64 - clock_offset >= nanos(since, self.epoch));
+            parts.push(HostPart { name: host.spec.name.clone(), clock_offset, dispatches });
+        }
+        Ok(parts)
+    }
+
+    fn moment(&mut self, at: Instant, kind: &'static str, text: String) {
+        let at = nanos(at, self.epoch).max(0) as u64;
+        if let Some(trace) = &mut self.trace {
+            trace.moment(&Moment { at, kind, text });
+        }
+    }
+}
+
+/// On the test bed's clock.
+fn nanos(at: Instant, epoch: Instant) -> i64 {
+    i64::try_from(at.saturating_duration_since(epoch).as_nanos()).unwrap_or(i64::MAX)
+}

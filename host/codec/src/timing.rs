@@ -1,0 +1,159 @@
+//! What codecs cost: the measurement that cost tables begin with, before real transfers correct them.
+
+use crate::registry::{CodecSpec, Layout, codecs};
+use crate::{CodecError, decode, encode};
+use bps_types::{DataType, HostTensor};
+
+/// Repetitions of each measurement; the quickest counts, since whatever else runs only adds.
+const REPETITIONS: usize = 3;
+
+/// What a codec costs on a device.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CodecTiming {
+    /// The codec.
+    pub codec: u8,
+    /// To encode one element, in nanoseconds.
+    pub encode_nanos_per_element: f32,
+    /// To decode one element, in nanoseconds.
+    pub decode_nanos_per_element: f32,
+    /// What a tensor costs besides, encoded or decoded, whichever is more: nanoseconds.
+    pub fixed_nanos: f32,
+}
+
+/// A codec timed at one tensor size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ends {
+    /// Elements of the tensor.
+    pub elements: usize,
+    /// To encode it, in nanoseconds.
+    pub encode_nanos: u64,
+    /// To decode it, in nanoseconds.
+    pub decode_nanos: u64,
+}
+
+/// A line through a small and a large tensor. Never below zero, whatever the clock's noise says.
+pub fn fit(codec: u8, small: Ends, large: Ends) -> CodecTiming {
+    let elements = large.elements.saturating_sub(small.elements).max(1) as f32;
+    let line = |small_nanos: u64, large_nanos: u64| {
+        let slope = large_nanos.saturating_sub(small_nanos) as f32 / elements;
+        (slope, (small_nanos as f32 - slope * small.elements as f32).max(0.0))
+    };
+    let (encode, encode_fixed) = line(small.encode_nanos, large.encode_nanos);
+    let (decode, decode_fixed) = line(small.decode_nanos, large.decode_nanos);
+    CodecTiming {
+        codec,
+        encode_nanos_per_element: encode,
+        decode_nanos_per_element: decode,
+        fixed_nanos: encode_fixed.max(decode_fixed),
+    }
+}
+
+/// Times every codec on this thread, about 10 ms in all. `clock` gives nanoseconds from any origin.
+pub fn measure(clock: &dyn Fn() -> u64) -> Result<Vec<CodecTiming>, CodecError> {
+    codecs().iter().map(|codec| measure_one(codec, clock)).collect()
+}
+
+/// Times one codec on this thread, with made-up tensors of 4,096 and 65,536 elements (JPEG: images of about that size) and
+/// the middle one of its rates.
+pub fn measure_one(codec: &CodecSpec, clock: &dyn Fn() -> u64) -> Result<CodecTiming, CodecError> {
+    let rate = codec.rates.get(codec.rates.len() / 2).copied().unwrap_or(0);
+    let ends = |elements| time(codec.id, rate, &sample(codec, elements)?, clock);
+    Ok(fit(codec.id, ends(4_096)?, ends(65_536)?))
+}
+
+fn time(codec: u8, rate: u8, tensor: &HostTensor, clock: &dyn Fn() -> u64) -> Result<Ends, CodecError> {
+    let elements = tensor.shape().iter().product();
+    let mut best = Ends { elements, encode_nanos: u64::MAX, decode_nanos: u64::MAX };
+    // The first one fills caches and does not count.
+    for repetition in 0..=REPETITIONS {
+        let begin = clock();
+        let packed = encode(codec, rate, tensor)?;
+        let encoded = clock();
+        let back = decode(&packed, tensor.shape())?;
+        let decoded = clock();
+        drop(back);
+        if repetition > 0 {
+            best.encode_nanos = best.encode_nanos.min(encoded.saturating_sub(begin));
+            best.decode_nanos = best.decode_nanos.min(decoded.saturating_sub(encoded));
+        }
+    }
+    Ok(best)
+}
+
+/// A made-up tensor of about so many elements as the codec takes them: one row of activations behind a ReLU (half zeros),
+/// for JPEG one square image of soft shades. The same at every call.
+pub fn sample(codec: &CodecSpec, elements: usize) -> Result<HostTensor, CodecError> {
+    let made = if codec.layout == Layout::Jpeg {
+        let side = (elements / 3).isqrt().max(1);
+        let shade = |i: usize| (i / 3 % side + i / (3 * side) + 40 * (i % 3)) as u8 / 2 + noise(i, 8) as u8;
+        let pixels: Vec<u8> = (0..side * side * 3).map(shade).collect();
+        HostTensor::new(DataType::Uint8, vec![1, side, side, 3], pixels.into())
+    } else {
+        // A sum of uniform numbers, near enough to a bell.
+        let bell = |i: usize| (0..4).map(|k| noise(4 * i + k, 1 << 16) as f32).sum::<f32>() / f32::from(u16::MAX) - 2.0;
+        HostTensor::from_f32(vec![1, elements], &(0..elements).map(|i| bell(i).max(0.0)).collect::<Vec<_>>())
+    };
+    made.map_err(|_| CodecError::TooLarge { what: "sample" })
+}
+
+/// Number `i` of a fixed sequence without pattern, below `limit`.
+fn noise(i: usize, limit: u32) -> u32 {
+    let mut x = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (x >> 33) as u32 % limit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_line_goes_through_both_ends() {
+        let ends = |elements, encode_nanos, decode_nanos| Ends { elements, encode_nanos, decode_nanos };
+        let line = fit(4, ends(100, 1_200, 500), ends(1_100, 3_200, 500));
+        let wanted = CodecTiming {
+            codec: 4,
+            encode_nanos_per_element: 2.0,
+            decode_nanos_per_element: 0.0,
+            fixed_nanos: 1_000.0,
+        };
+        assert_eq!(line, wanted);
+        // A large one that seems quicker, and a small one that seems free.
+        let noisy = fit(4, ends(100, 900, 0), ends(1_100, 800, 3_000));
+        assert_eq!((noisy.encode_nanos_per_element, noisy.decode_nanos_per_element), (0.0, 3.0));
+        assert_eq!(noisy.fixed_nanos, 900.0);
+    }
+
+    #[test]
+    fn every_codec_is_timed_by_the_clock_that_is_handed_in() {
+        // Two readings are 61,440 ns apart the first time a size is measured and twice that for the large one.
+        let now = Cell::new(0);
+        let readings = Cell::new(0u64);
+        let per_size = 3 * (REPETITIONS as u64 + 1);
+        let clock = || {
+            let large = readings.get() / per_size % 2;
+            readings.set(readings.get() + 1);
+            now.set(now.get() + 61_440 * (1 + large));
+            now.get()
+        };
+        let timings = measure(&clock).unwrap();
+        assert_eq!(timings.iter().map(|t| t.codec).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
+        for timing in &timings[..6] {
+            assert_eq!((timing.encode_nanos_per_element, timing.decode_nanos_per_element), (1.0, 1.0));
+            assert_eq!(timing.fixed_nanos, 61_440.0 - 4_096.0);
+        }
+    }
+
+    #[test]
+    fn samples_look_like_what_travels() {
+        let activations = sample(&codecs()[0], 10_000).unwrap().to_f32().unwrap();
+        let zeros = activations.iter().filter(|v| **v == 0.0).count();
+        assert!((4_000..6_000).contains(&zeros), "{zeros} of 10,000");
+        assert!(activations.iter().all(|v| (0.0..=2.0).contains(v)));
+        let image = sample(&codecs()[6], 12_288).unwrap();
+        assert_eq!(image.shape(), [1, 64, 64, 3]);
+        let packed = encode(6, 90, &image).unwrap();
+        assert!(packed.data.len() < image.data().len() / 2, "{} bytes", packed.data.len());
+    }
+}

@@ -1,0 +1,57 @@
+//! The codecs this host speaks, as policies and other hosts are told, and what their work is assumed to cost.
+
+use bps_codec::{CodecSpec, Layout};
+use bps_types::policy::{CodecInfo, DeviceKind};
+use std::sync::LazyLock;
+
+/// Loss of a codec where it cannot be used, parts per million: above every budget.
+pub(crate) const LOSS_FORBIDDEN_PPM: f32 = 1e9;
+
+/// A graphics processor packs in this fraction of one core's time.
+const GPU_FACTOR: f32 = 0.05;
+/// A software rasteriser takes this many times as long.
+const SOFTWARE_FACTOR: f32 = 10.0;
+
+/// All of them, by number, in the words of policies.
+pub(crate) fn all() -> &'static [CodecInfo] {
+    static ALL: LazyLock<Vec<CodecInfo>> = LazyLock::new(|| {
+        let info = |c: &CodecSpec| CodecInfo {
+            id: c.id,
+            name: c.name.into(),
+            rates: c.rates.to_vec(),
+            lossless: c.lossless,
+            for_input: c.for_input,
+        };
+        bps_codec::codecs().iter().map(info).collect()
+    });
+    &ALL
+}
+
+/// The rates a table has columns for; a codec without any has one column, rate 0.
+pub(crate) fn columns(codec: &CodecSpec) -> &'static [u8] {
+    if codec.rates.is_empty() { &[0] } else { codec.rates }
+}
+
+/// Nanoseconds per element to encode and to decode on a device of this kind: assumed, from one pessimistic core, so that a
+/// measured device is preferred.
+pub(crate) fn nanos_per_element_assumed(codec: &CodecSpec, kind: DeviceKind) -> (f32, f32) {
+    let (encode, decode) = match codec.layout {
+        Layout::Plain => (0.3, 0.3),
+        Layout::F16 => (1.5, 1.0),
+        Layout::Int8 => (1.5, 0.8),
+        Layout::Jpeg => (10.0, 8.0),
+    };
+    let factor = match kind {
+        DeviceKind::Gpu if codec.layout != Layout::Jpeg => GPU_FACTOR,
+        DeviceKind::Cpu | DeviceKind::Gpu => 1.0,
+        DeviceKind::Software => SOFTWARE_FACTOR,
+    };
+    // The processor squeezes whatever device has laid the elements out: by the bytes that go in.
+    let laid_out_bytes = match codec.layout {
+        Layout::Plain => 4.0,
+        Layout::F16 => 2.0,
+        Layout::Int8 | Layout::Jpeg => 1.0,
+    };
+    let squeeze = if codec.squeezed { (3.0 * laid_out_bytes, laid_out_bytes) } else { (0.0, 0.0) };
+    (encode * factor + squeeze.0, decode * factor + squeeze.1)
+}

@@ -1,0 +1,284 @@
+//! Fetches models that peers serve and this host lacks, one at a time, so that their stages can be executed here.
+//!
+//! A fetched model is hostile input: it is taken only under its digest, parsed within the limits of any model, kept within
+//! a quota, and served to stages of other hosts only. Room is made by giving up models that no peer offers any more; one
+//! that is on offer is never given up for another, or the two would chase each other for ever.
+
+use super::fetch::{Fetch, Taken};
+use super::inbox::Piece;
+use super::roster::Offer;
+use super::shelf::{Item, Shelf, hex};
+use super::{Peers, stopped};
+use crate::clock;
+use bps_types::Nanos;
+use bps_wire::{HostKey, Message};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::Receiver;
+
+/// How often is looked for something to fetch.
+const TICK: Duration = Duration::from_millis(250);
+/// How often models are marked as used, ticks.
+const MARK_EVERY: u32 = 240;
+/// After a first failure a model is left alone for so long, after each further one four times as long.
+const SETBACK_FIRST: Nanos = Nanos::from_secs(30);
+const SETBACK_MAX: Nanos = Nanos::from_secs(3_600);
+/// Digests whose failures are remembered.
+const SETBACKS_MAX: usize = 1_024;
+
+/// How far a fetch has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) digest: [u8; 32],
+    pub(super) bytes: u64,
+}
+
+/// A model that could not be had.
+#[derive(Clone, Copy, Debug)]
+struct Setback {
+    failures: u32,
+    until: Nanos,
+}
+
+pub(super) struct Fetcher {
+    peers: Arc<Peers>,
+    shelf: Arc<Shelf>,
+    active: Option<Fetch>,
+    setbacks: BTreeMap<[u8; 32], Setback>,
+    /// How often fetched models had been referred to when they were last marked.
+    used: BTreeMap<[u8; 32], u64>,
+}
+
+impl Fetcher {
+    pub(super) fn new(peers: Arc<Peers>, shelf: Shelf) -> Self {
+        Self { peers, shelf: Arc::new(shelf), active: None, setbacks: BTreeMap::new(), used: BTreeMap::new() }
+    }
+
+    /// Works until the host stops.
+    pub(super) async fn run(mut self, mut pieces: Receiver<(HostKey, Piece)>) {
+        let mut stop = self.peers.stopping();
+        self.serve_kept().await;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = 0u32;
+        loop {
+            tokio::select! {
+                piece = pieces.recv() => match piece {
+                    Some((peer, piece)) => self.take(peer, piece).await,
+                    None => return,
+                },
+                _ = tick.tick() => {
+                    ticks = ticks.wrapping_add(1);
+                    self.look().await;
+                    if ticks.is_multiple_of(MARK_EVERY) {
+                        self.mark_used().await;
+                    }
+                }
+                () = stopped(&mut stop) => return,
+            }
+            self.show_progress();
+        }
+    }
+
+    /// Serves what earlier runs have fetched. What is no longer what it was is thrown away.
+    async fn serve_kept(&self) {
+        let shelf = self.shelf.clone();
+        let kept = blocking(move || {
+            let items = shelf.scan().unwrap_or_else(|error| {
+                tracing::warn!(%error, "fetched models not read");
+                vec![]
+            });
+            let (sound, unsound): (Vec<Item>, Vec<Item>) =
+                items.into_iter().filter(|i| !i.partial).partition(|i| shelf.is_sound(&i.digest));
+            unsound.iter().for_each(|i| shelf.discard(&i.digest));
+            sound
+        });
+        for item in kept.await.unwrap_or_default() {
+            if let Err(reason) = self.serve(item.digest, item.origin.name.clone()).await {
+                tracing::warn!(model = item.origin.name, reason, "a fetched model is not served");
+            }
+        }
+    }
+
+    /// Loads a whole file and serves it to other hosts' stages.
+    async fn serve(&self, digest: [u8; 32], name: String) -> Result<(), String> {
+        if self.peers.models.of_digest(&digest).is_some() {
+            return Ok(()); // this host has it as its own
+        }
+        let (loader, source) = (self.peers.models.loader().clone(), self.shelf.source(&digest));
+        let model = blocking(move || loader.load_fetched(&name, &source)).await??;
+        if model.graph.digest != digest {
+            return Err("it refers to files beside it".into());
+        }
+        if !self.peers.models.admit_fetched(Arc::new(model)) {
+            return Err("this host serves as many models as it can".into());
+        }
+        self.peers.wake();
+        Ok(())
+    }
+
+    /// Goes on with the fetch under way, or begins one.
+    async fn look(&mut self) {
+        if let Some(fetch) = &self.active
+            && !self.peers.roster.up().contains(&fetch.offer().peer)
+        {
+            self.active = None; // goes on from what is on disk, with whoever has it
+        }
+        if self.active.is_none() {
+            self.begin().await;
+        }
+        self.ask();
+    }
+
+    fn ask(&mut self) {
+        let Some(fetch) = &mut self.active else { return };
+        match fetch.next(clock::now()) {
+            Ok(None) => {}
+            Ok(Some(wanted)) => {
+                if self.peers.send_to(fetch.offer().peer, Message::ModelWanted(wanted)).is_err() {
+                    fetch.not_sent();
+                }
+            }
+            Err(reason) => self.fail(&reason),
+        }
+    }
+
+    async fn begin(&mut self) {
+        let offers = self.peers.roster.offers();
+        let now = clock::now();
+        let lacking = |o: &&Offer| {
+            let rested = self.setbacks.get(&o.digest).is_none_or(|s| s.until <= now);
+            rested && self.peers.models.of_digest(&o.digest).is_none()
+        };
+        let Some(offer) = offers.iter().find(lacking).cloned() else { return };
+        let offered: BTreeSet<[u8; 32]> = offers.iter().map(|o| o.digest).collect();
+        let most = self.shelf.bytes_max().min(bps_graph::Limits::default().file_bytes);
+        if offer.file_bytes == 0 || offer.file_bytes > most {
+            return self
+                .set_back(&offer, &format!("its file has {} bytes, at most {most} are taken", offer.file_bytes));
+        }
+        let (shelf, wanted) = (self.shelf.clone(), offer.clone());
+        let begun = blocking(move || shelf.begin(&wanted, |digest| offered.contains(digest))).await;
+        match begun.and_then(|result| result) {
+            Ok((have, given_up)) => {
+                for digest in given_up {
+                    tracing::info!(digest = hex(&digest), "a fetched model is given up to make room");
+                    self.peers.models.dismiss_fetched(&digest).await;
+                }
+                let (model, bytes, peer) = (&offer.name, offer.file_bytes, &offer.peer_name);
+                tracing::info!(model, peer, bytes, have, "fetching a model");
+                let fetch = Fetch::new(offer, have);
+                let complete = fetch.is_complete();
+                self.active = Some(fetch);
+                if complete {
+                    self.finish().await;
+                }
+            }
+            Err(reason) => self.set_back(&offer, &reason),
+        }
+    }
+
+    async fn take(&mut self, peer: HostKey, piece: Piece) {
+        let Some(fetch) = self.active.as_mut().filter(|f| f.offer().peer == peer) else { return };
+        let digest = fetch.offer().digest;
+        let part = match piece {
+            Piece::Denied(denied) if denied.digest == digest => {
+                let message: String = denied.message.chars().filter(|c| !c.is_control()).take(200).collect();
+                return self.fail(&format!("it is not given: {message}"));
+            }
+            Piece::Denied(_) => return,
+            Piece::Part(part) => part,
+        };
+        match fetch.take(part) {
+            Ok(Taken::Ignored) => {}
+            Ok(Taken::Piece { offset, data, manifest }) => {
+                let complete = fetch.is_complete();
+                let shelf = self.shelf.clone();
+                let written = blocking(move || shelf.append(&digest, offset, &data, manifest.as_deref())).await;
+                match written.and_then(|result| result.map_err(|e| e.to_string())) {
+                    Err(reason) => self.fail(&reason),
+                    Ok(()) if complete => self.finish().await,
+                    Ok(()) => self.ask(),
+                }
+            }
+            Err(reason) => {
+                self.discard(digest).await;
+                self.fail(&reason);
+            }
+        }
+    }
+
+    /// All bytes are there: are they the right ones?
+    async fn finish(&mut self) {
+        let Some(fetch) = self.active.take() else { return };
+        let offer = fetch.offer().clone();
+        let (shelf, digest) = (self.shelf.clone(), offer.digest);
+        let finished = blocking(move || shelf.finish(&digest)).await.and_then(|result| result);
+        let served = match finished {
+            Ok(()) => self.serve(digest, offer.name.clone()).await,
+            Err(reason) => Err(reason),
+        };
+        match served {
+            Ok(()) => {
+                self.setbacks.remove(&digest);
+                if self.peers.models.of_digest(&digest).is_some_and(|m| m.cut_list != offer.cut_list) {
+                    tracing::warn!(model = offer.name, peer = offer.peer_name, "cut lists differ: fetched for nothing");
+                }
+                tracing::info!(model = offer.name, peer = offer.peer_name, "a model was fetched");
+            }
+            Err(reason) => {
+                self.discard(digest).await;
+                self.set_back(&offer, &reason);
+            }
+        }
+    }
+
+    async fn discard(&self, digest: [u8; 32]) {
+        let shelf = self.shelf.clone();
+        // A panic in there would have been logged; there is nothing to give back.
+        let _ = blocking(move || shelf.discard(&digest)).await;
+    }
+
+    fn fail(&mut self, reason: &str) {
+        if let Some(fetch) = self.active.take() {
+            self.set_back(&fetch.offer().clone(), reason);
+        }
+    }
+
+    fn set_back(&mut self, offer: &Offer, reason: &str) {
+        let before = self.setbacks.get(&offer.digest).map_or(0, |s| s.failures);
+        let rest = SETBACK_FIRST.0.saturating_mul(4u64.saturating_pow(before)).min(SETBACK_MAX.0);
+        let until = clock::now() + Nanos(rest);
+        self.setbacks.insert(offer.digest, Setback { failures: before + 1, until });
+        // Digests come from outside: the longest past are forgotten first.
+        while self.setbacks.len() > SETBACKS_MAX {
+            let oldest = self.setbacks.iter().min_by_key(|(_, s)| s.until).map(|(digest, _)| *digest);
+            oldest.and_then(|digest| self.setbacks.remove(&digest));
+        }
+        tracing::warn!(model = offer.name, peer = offer.peer_name, reason, "a model was not fetched");
+    }
+
+    /// Models that have had something to do since the last time are marked as used.
+    async fn mark_used(&mut self) {
+        let (_, models) = self.peers.models.present();
+        for model in models.iter().filter(|m| m.fetched) {
+            let (digest, entered) = (model.graph.digest, model.entered_count());
+            if self.used.insert(digest, entered).unwrap_or_default() != entered {
+                let shelf = self.shelf.clone();
+                // A panic in there would have been logged; an old mark only makes the model go earlier.
+                let _ = blocking(move || shelf.touch(&digest)).await;
+            }
+        }
+    }
+
+    fn show_progress(&self) {
+        let progress = self.active.as_ref().map(|f| Progress { digest: f.offer().digest, bytes: f.have() });
+        *self.peers.progress.lock() = progress;
+    }
+}
+
+/// Runs what blocks where it may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())
+}

@@ -1,0 +1,237 @@
+//! Fetched models on disk: kept under their digest, within a quota, the longest unused one given up first.
+//!
+//! ```text
+//! STATE/fetched/<digest>/model.onnx         whole, and of that digest
+//!                       /model.toml         as its origin gave it
+//!                       /origin.json        where it came from; its time is when the model was last used
+//! STATE/fetched/<digest>.part/...           on its way; goes on where it stopped, also after a restart
+//! ```
+//!
+//! Blocks: for threads that may. Whatever else lies in the folder is left alone.
+
+use super::roster::Offer;
+use crate::models::digest_of;
+use crate::repository::Source;
+use crate::{HostError, state_dir};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+const FOLDER: &str = "fetched";
+const PART: &str = ".part";
+const MODEL: &str = "model.onnx";
+const ORIGIN: &str = "origin.json";
+/// Names in the folder that are looked at.
+const ENTRIES_MAX: usize = 4_096;
+/// An origin takes a few hundred bytes.
+const ORIGIN_BYTES_MAX: u64 = 4 << 10;
+
+/// Where fetched models lie.
+pub(super) struct Shelf {
+    root: PathBuf,
+    bytes_max: u64,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    pub(super) digest: [u8; 32],
+    /// Not whole yet.
+    pub(super) partial: bool,
+    pub(super) bytes: u64,
+    pub(super) used: SystemTime,
+    pub(super) origin: Origin,
+}
+
+/// Where a model came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    /// What the model is called there.
+    pub(crate) name: String,
+    /// What the host was called.
+    pub(crate) peer: String,
+    /// Its fingerprint.
+    pub(crate) fingerprint: String,
+}
+
+impl Shelf {
+    pub(super) fn new(state_dir: &Path, bytes_max: u64) -> Self {
+        Self { root: state_dir.join(FOLDER), bytes_max }
+    }
+
+    pub(super) fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    /// What is there.
+    pub(super) fn scan(&self) -> Result<Vec<Item>, HostError> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+            other => other.map_err(HostError::io(&self.root))?,
+        };
+        let mut items: Vec<Item> = entries.take(ENTRIES_MAX).flatten().filter_map(|e| item(&e.path())).collect();
+        items.sort_by_key(|i| (i.used, i.digest));
+        Ok(items)
+    }
+
+    /// Makes room for a file, and begins it or goes on with it: the bytes that are there already. `keep` says which digests
+    /// must stay. Returns also what was given up.
+    ///
+    /// # Errors
+    /// Where it cannot fit, or the disk fails; for people.
+    pub(super) fn begin(
+        &self,
+        offer: &Offer,
+        keep: impl Fn(&[u8; 32]) -> bool,
+    ) -> Result<(u64, Vec<[u8; 32]>), String> {
+        let items = self.scan().map_err(|e| e.to_string())?;
+        let others: Vec<Item> = items.into_iter().filter(|i| i.digest != offer.digest).collect();
+        let given_up = evict(&others, offer.file_bytes, self.bytes_max, keep)
+            .ok_or_else(|| format!("no room for {} bytes of {}", offer.file_bytes, self.bytes_max))?;
+        for digest in &given_up {
+            self.discard(digest);
+        }
+        let folder = self.part(&offer.digest);
+        let origin =
+            Origin { name: offer.name.clone(), peer: offer.peer_name.clone(), fingerprint: offer.peer.to_string() };
+        let text = serde_json::to_vec(&origin).map_err(|e| e.to_string())?;
+        state_dir::write_whole(&folder.join(ORIGIN), &text).map_err(|e| e.to_string())?;
+        let path = folder.join(MODEL);
+        // A file without its manifest would be loaded with other settings than its owner's: such a one begins anew.
+        let whole = folder.join(bps_graph::manifest::FILE_NAME).is_file();
+        let have = fs::metadata(&path).map_or(0, |m| m.len());
+        if have > offer.file_bytes || (have > 0 && !whole) {
+            fs::remove_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            return Ok((0, given_up));
+        }
+        Ok((have, given_up))
+    }
+
+    /// Keeps a piece.
+    pub(super) fn append(
+        &self,
+        digest: &[u8; 32],
+        offset: u64,
+        data: &Bytes,
+        manifest: Option<&str>,
+    ) -> Result<(), HostError> {
+        let folder = self.part(digest);
+        if let Some(manifest) = manifest {
+            state_dir::write_whole(&folder.join(bps_graph::manifest::FILE_NAME), manifest.as_bytes())?;
+        }
+        let path = folder.join(MODEL);
+        let written = || {
+            let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(&path)?;
+            file.set_len(offset)?; // what an interrupted write may have left behind it
+            file.seek(SeekFrom::Start(offset))?;
+            file.write_all(data)
+        };
+        written().map_err(HostError::io(&path))
+    }
+
+    /// Puts a file that is complete in its place, if it is the right one; else throws it away.
+    ///
+    /// # Errors
+    /// Where its digest is another one, or the disk fails; for people.
+    pub(super) fn finish(&self, digest: &[u8; 32]) -> Result<(), String> {
+        let (from, to) = (self.part(digest), self.whole(digest));
+        let path = from.join(MODEL);
+        let text = |e: io::Error| format!("{}: {e}", path.display());
+        let (found, _) = digest_of(&path).map_err(text)?;
+        if found != *digest {
+            self.discard(digest);
+            return Err(format!("what came has the digest {}", hex(&found)));
+        }
+        File::open(&path).and_then(|file| file.sync_all()).map_err(text)?;
+        if to.exists() {
+            fs::remove_dir_all(&to).map_err(text)?;
+        }
+        fs::rename(&from, &to).map_err(text)
+    }
+
+    /// Whether a whole file still is what it was.
+    pub(super) fn is_sound(&self, digest: &[u8; 32]) -> bool {
+        digest_of(&self.whole(digest).join(MODEL)).is_ok_and(|(found, _)| found == *digest)
+    }
+
+    /// A whole model, for the loader.
+    pub(super) fn source(&self, digest: &[u8; 32]) -> Source {
+        let folder = self.whole(digest);
+        Source::File { onnx: folder.join(MODEL), manifests: vec![folder.join(bps_graph::manifest::FILE_NAME)] }
+    }
+
+    /// It was used just now.
+    pub(super) fn touch(&self, digest: &[u8; 32]) {
+        let path = self.whole(digest).join(ORIGIN);
+        let touched = OpenOptions::new().write(true).open(&path).and_then(|f| f.set_modified(SystemTime::now()));
+        if let Err(error) = touched {
+            tracing::debug!(path = %path.display(), %error, "not marked as used");
+        }
+    }
+
+    /// Lets go of a model, whole or not.
+    pub(super) fn discard(&self, digest: &[u8; 32]) {
+        for folder in [self.part(digest), self.whole(digest)].iter().filter(|f| f.exists()) {
+            if let Err(error) = fs::remove_dir_all(folder) {
+                tracing::warn!(folder = %folder.display(), %error, "not removed");
+            }
+        }
+    }
+
+    fn whole(&self, digest: &[u8; 32]) -> PathBuf {
+        self.root.join(hex(digest))
+    }
+
+    fn part(&self, digest: &[u8; 32]) -> PathBuf {
+        self.root.join(format!("{}{PART}", hex(digest)))
+    }
+}
+
+fn item(folder: &Path) -> Option<Item> {
+    let name = folder.file_name()?.to_str()?;
+    let (digits, partial) = name.strip_suffix(PART).map_or((name, false), |digits| (digits, true));
+    let digest = digest_from(digits)?;
+    let bytes = fs::metadata(folder.join(MODEL)).map_or(0, |m| m.len());
+    let path = folder.join(ORIGIN);
+    let used = fs::metadata(&path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let text = state_dir::read_bounded(&path, ORIGIN_BYTES_MAX).ok().flatten().unwrap_or_default();
+    Some(Item { digest, partial, bytes, used, origin: serde_json::from_slice(&text).unwrap_or_default() })
+}
+
+/// What to give up so that `needed` bytes fit: the longest unused first, never what `keep` names. None where that is not
+/// enough. `items` are in the order of their last use.
+fn evict(items: &[Item], needed: u64, bytes_max: u64, keep: impl Fn(&[u8; 32]) -> bool) -> Option<Vec<[u8; 32]>> {
+    let mut taken: u64 = items.iter().map(|i| i.bytes).sum();
+    let mut given_up = Vec::new();
+    let fits = |taken: u64| taken.checked_add(needed).is_some_and(|sum| sum <= bytes_max);
+    for item in items.iter().filter(|i| !keep(&i.digest)) {
+        if fits(taken) {
+            break;
+        }
+        taken -= item.bytes;
+        given_up.push(item.digest);
+    }
+    fits(taken).then_some(given_up)
+}
+
+/// 64 hex digits.
+pub(super) fn hex(digest: &[u8; 32]) -> String {
+    digest.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn digest_from(digits: &str) -> Option<[u8; 32]> {
+    if digits.len() != 64 || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (byte, pair) in digest.iter_mut().zip(digits.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(digest)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Encodes what leaves this host and hands it to the transport, away from the dispatcher's thread.
+//!
+//! The queue has no bound of its own: the scheduler hands a device of another host no more than its window.
+
+use crate::peers::Peers;
+use bps_engine::PixelInput;
+use bps_sched::{Failure, FailureKind};
+use bps_transport::SendError;
+use bps_types::{DataType, HostId, HostTensor, Packed};
+use bps_wire::{Answer, Execute, Message};
+use bytes::BytesMut;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::sync::Arc;
+
+/// Encoding is short next to sending; two threads keep one slow input from holding up the others.
+const THREADS: usize = 2;
+
+/// Something to be sent.
+pub(crate) enum Parcel {
+    /// A stage, with its input.
+    Stage {
+        /// To whom.
+        to: HostId,
+        /// All but the tensors.
+        execute: Box<Execute>,
+        /// The input.
+        load: Load,
+        /// How the model takes images, for codecs that make them.
+        pixels: Option<PixelInput>,
+        /// Hears how it went.
+        sent: Sent,
+    },
+    /// An answer; where it cannot be sent, nobody waits for it.
+    Answer {
+        /// To whom.
+        to: HostId,
+        /// What.
+        answer: Box<Answer>,
+    },
+}
+
+/// What becomes of a stage's sending: the bytes of its frame, or why it did not go.
+pub(crate) type Sent = Box<dyn FnOnce(Result<u64, Failure>) + Send>;
+
+/// The input of a stage.
+pub(crate) enum Load {
+    /// Encoded on the device already.
+    Packed(Vec<Packed>),
+    /// The values of a cut.
+    Tensors(Vec<HostTensor>),
+    /// Per request its inputs, whose rows are joined.
+    Requests(Vec<Vec<HostTensor>>),
+}
+
+/// The handle; the threads end with the last one.
+#[derive(Clone)]
+pub(crate) struct Courier {
+    parcels: Sender<Parcel>,
+}
+
+impl Courier {
+    /// Starts the threads.
+    pub(crate) fn start(peers: &Arc<Peers>) -> std::io::Result<Self> {
+        let (parcels, receiver) = unbounded(); // see the module's text for what bounds it
+        for index in 0..THREADS {
+            let (receiver, peers) = (receiver.clone(), peers.clone());
+            std::thread::Builder::new().name(format!("bps-courier-{index}")).spawn(move || deliver(&receiver, &peers))?;
+        }
+        Ok(Self { parcels })
+    }
+
+    pub(crate) fn send(&self, parcel: Parcel) {
+        // The threads live as long as this handle.
+        let _ = self.parcels.send(parcel);
+    }
+}
+
+fn deliver(parcels: &Receiver<Parcel>, peers: &Peers) {
+    for parcel in parcels {
+        match parcel {
+            Parcel::Answer { to, answer } => {
+                let _ = peers.send(to, Message::Answer(*answer));
+            }
+            Parcel::Stage { to, mut execute, load, pixels, sent } => {
+                let stage = execute.route.first().map_or((0, 0), |r| (r.codec, r.rate));
+                let result = encode(load, stage, pixels.as_ref()).and_then(|tensors| {
+                    execute.tensors = tensors;
+                    peers.send(to, Message::Execute(*execute)).map_err(|e| unsent(&e))
+                });
+                sent(result);
+            }
+        }
+    }
+}
+
+fn unsent(error: &SendError) -> Failure {
+    let kind = match error {
+        SendError::Down => FailureKind::Unreachable,
+        SendError::Full { .. } => FailureKind::Refused,
+        SendError::TooLarge { .. } | SendError::Unfit(_) => FailureKind::Execution,
+    };
+    Failure { kind, message: error.to_string() }
+}
+
+fn encode(load: Load, (codec, rate): (u8, u8), pixels: Option<&PixelInput>) -> Result<Vec<Packed>, Failure> {
+    let tensors = match load {
+        Load::Packed(packed) => return Ok(packed),
+        Load::Tensors(tensors) => tensors,
+        Load::Requests(requests) => join(&requests).map_err(failed)?,
+    };
+    let image = |index: usize, tensor: HostTensor| {
+        let for_input = bps_codec::spec(codec).is_some_and(|s| s.for_input);
+        match pixels.filter(|p| for_input && p.input == index && tensor.data_type() == DataType::Fp32) {
+            Some(p) => bps_codec::denormalize_u8(&tensor, p.channels, &p.mean, &p.scale).map_err(|e| e.to_string()),
+            None => Ok(tensor),
+        }
+    };
+    let one = |(index, tensor): (usize, HostTensor)| {
+        let tensor = image(index, tensor).map_err(failed)?;
+        bps_codec::encode(codec, rate, &tensor).map_err(|e| failed(e.to_string()))
+    };
+    tensors.into_iter().enumerate().map(one).collect()
+}
+
+fn failed(message: String) -> Failure {
+    Failure { kind: FailureKind::Execution, message }
+}
+
+/// The rows of all requests one after another, per input. They were queued together because type and extents agree.
+fn join(requests: &[Vec<HostTensor>]) -> Result<Vec<HostTensor>, String> {
+    let Some(first) = requests.first() else { return Err("a stage without requests".into()) };
+    if requests.len() == 1 {
+        return Ok(first.clone());
+    }
+    let input = |index: usize| {
+        let parts = requests.iter().map(|r| r.get(index)).collect::<Option<Vec<_>>>();
+        let parts = parts.ok_or_else(|| format!("a request without input {index}"))?;
+        let mut shape = first[index].shape().to_vec();
+        let rows = shape.first_mut().ok_or_else(|| format!("input {index} has no rows to join"))?;
+        *rows = parts.iter().map(|p| p.rows()).sum();
+        let mut data = BytesMut::with_capacity(parts.iter().map(|p| p.data().len()).sum());
+        parts.iter().for_each(|p| data.extend_from_slice(p.data()));
+        HostTensor::new(first[index].data_type(), shape, data.freeze()).map_err(|e| e.to_string())
+    };
+    (0..first.len()).map(input).collect()
+}

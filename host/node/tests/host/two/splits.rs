@@ -1,0 +1,116 @@
+//! What two hosts compute together is what one computes alone.
+
+use super::stand::{Two, Wish};
+use crate::stand::{assert_close, image, infer, settled, until, values};
+use bps_transport::{CarrierChoice, Quotas, Rights};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_split_at_any_cut_equals_the_whole_bit_for_bit() {
+    for carrier in [CarrierChoice::Tcp, CarrierChoice::Quic] {
+        let two = Two::start(Wish { carrier, ..Wish::default() }).await;
+        let cuts = two.edge.model("digits", None).unwrap().cut_count;
+        let whole = values(&infer(&two.edge, image(3, 5)).await.unwrap());
+        for cut in 0..cuts - 1 {
+            for codec in [0, 1] {
+                two.split(cut, codec, 0).await;
+                let split = values(&infer(&two.edge, image(3, 5)).await.unwrap());
+                assert_eq!(split, whole, "{carrier:?}, cut {cut}, codec {codec}");
+                assert_eq!(two.executed_there(1), 1, "{carrier:?}, cut {cut}: it did go there");
+            }
+        }
+        settled(&two.edge).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lossy_codecs_stay_close_and_send_less() {
+    let two = Two::start(Wish::default()).await;
+    let cut = two.edge.model("digits", None).unwrap().cut_count / 2;
+    let whole = values(&infer(&two.edge, image(3, 5)).await.unwrap());
+    let mut sent = Vec::new();
+    for codec in [0, 2, 4] {
+        two.split(cut, codec, 0).await;
+        let split = values(&infer(&two.edge, image(3, 5)).await.unwrap());
+        let largest = whole.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        for (a, b) in whole.iter().zip(&split) {
+            assert!((a - b).abs() < 0.05 * largest.max(1.0), "codec {codec}: {a} became {b}");
+        }
+        sent.push(two.edge.receipts(1)[0].bytes);
+    }
+    assert!(sent.windows(2).all(|w| w[1] < w[0]), "{sent:?}");
+    settled(&two.edge).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_in_company_get_their_own_rows() {
+    let two = Two::start(Wish::default()).await;
+    let expected: Vec<_> = {
+        let mut all = Vec::new();
+        for seed in 0..24 {
+            all.push(values(&infer(&two.edge, image(seed, 1 + seed % 3)).await.unwrap()));
+        }
+        all
+    };
+    two.split(2, 0, 0).await;
+    let together: Vec<_> = (0..24)
+        .map(|seed| {
+            let edge = two.edge.clone();
+            tokio::spawn(async move { infer(&edge, image(seed, 1 + seed % 3)).await.unwrap() })
+        })
+        .collect();
+    for (expected, reply) in expected.iter().zip(together) {
+        assert_close(expected, &values(&reply.await.unwrap()));
+    }
+    assert!(two.executed_there(100) > 0);
+    assert_eq!(settled(&two.edge).await.answered, 48);
+    let server = two.server.as_ref().unwrap();
+    until("the server has let go of all guests", || {
+        let guests = server.ledger().guests;
+        guests.returned > 0 && guests.waiting + guests.running == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_model_is_fetched_and_used() {
+    let two = Two::start(Wish { server_has_model: false, manifest: "exportable = true", ..Wish::default() }).await;
+    until("the server has the model", || two.edge.peers().iter().any(|p| !p.models_shared.is_empty())).await;
+    two.split(1, 0, 0).await;
+    infer(&two.edge, image(1, 2)).await.unwrap();
+    assert_eq!(two.executed_there(1), 1);
+    settled(&two.edge).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_leave_does_not() {
+    let kept = [
+        Wish { manifest: "[placement]\nlocal_only = true", ..Wish::default() },
+        Wish { rights: Rights { execute: false, fetch_models: true }, ..Wish::default() },
+        Wish { manifest: "exportable = false", server_has_model: false, ..Wish::default() },
+    ];
+    for wish in kept {
+        let what = format!("{} {:?}", wish.manifest, wish.rights);
+        let two = Two::start(wish).await;
+        two.split(1, 0, 0).await;
+        infer(&two.edge, image(1, 2)).await.unwrap();
+        assert_eq!(two.executed_there(10), 0, "{what}");
+        settled(&two.edge).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_quota_is_no_loss() {
+    let quotas = Quotas { window: 1, bytes_max: 600 };
+    let two = Two::start(Wish { quotas, ..Wish::default() }).await;
+    two.split(0, 0, 0).await;
+    let all: Vec<_> = (0..30)
+        .map(|seed| {
+            let edge = two.edge.clone();
+            tokio::spawn(async move { infer(&edge, image(seed, 1)).await.unwrap() })
+        })
+        .collect();
+    for reply in all {
+        reply.await.unwrap();
+    }
+    assert_eq!(settled(&two.edge).await.answered, 30);
+}

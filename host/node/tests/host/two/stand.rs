@@ -1,0 +1,164 @@
+//! A weak host ("edge") and a strong one ("server"), paired, with a proxy between them.
+
+use crate::stand::{digits, until};
+use bps_emulator::{Fault, Proxy, ProxyConditions};
+use bps_engine::DeviceRequest;
+use bps_node::{Host, HostConfig, PeersConfig, PolicyChoice, ProfileChoice, SwapRequest};
+use bps_transport::{CarrierChoice, Identity, Peer, PeerStore, Quotas, Rights};
+use bps_types::Nanos;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use tempfile::TempDir;
+
+/// What differs between tests.
+pub(super) struct Wish {
+    pub(super) carrier: CarrierChoice,
+    pub(super) edge: &'static str,
+    pub(super) server: &'static str,
+    /// What the edge may do on the server.
+    pub(super) rights: Rights,
+    pub(super) quotas: Quotas,
+    pub(super) server_has_model: bool,
+    pub(super) manifest: &'static str,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            carrier: CarrierChoice::Tcp,
+            edge: "cpu",
+            server: "cpu",
+            rights: Rights { execute: true, fetch_models: true },
+            quotas: Quotas::default(),
+            server_has_model: true,
+            manifest: "accuracy_budget_ppm = 100000",
+        }
+    }
+}
+
+impl Wish {
+    /// Whether the edge may run its model on the server from the start.
+    fn shared(&self) -> bool {
+        self.rights.execute && self.server_has_model && !self.manifest.contains("local_only")
+    }
+}
+
+pub(super) struct Two {
+    pub(super) edge: Host,
+    pub(super) server: Option<Host>,
+    pub(super) proxy: Proxy,
+    wish: Wish,
+    at: SocketAddr,
+    folders: [TempDir; 2],
+}
+
+impl Two {
+    pub(super) async fn start(wish: Wish) -> Self {
+        let folders = [TempDir::new().expect("a folder"), TempDir::new().expect("a folder")];
+        let at = free_port();
+        let proxy = Proxy::start(at).expect("a proxy");
+        let [edge, server] = [0, 1].map(|i| Identity::load_or_make(folders[i].path()).expect("an identity"));
+        let peer = |name: &str, key, address, rights, quotas| Peer { key, name: name.into(), address, rights, quotas };
+        let store = |folder: &TempDir, peer| {
+            PeerStore::open(folder.path()).expect("a store").put(peer).expect("a peer that can be kept");
+        };
+        let everything = Rights { execute: true, fetch_models: true };
+        let through = Some(proxy.address().to_string());
+        store(&folders[0], peer("server", server.key(), through, everything, Quotas::default()));
+        store(&folders[1], peer("edge", edge.key(), None, wish.rights, wish.quotas));
+        let server = start_server(&wish, at, folders[1].path()).await;
+        let edge = start_edge(&wish, folders[0].path()).await;
+        let two = Self { edge, server: Some(server), proxy, wish, at, folders };
+        two.linked().await;
+        two
+    }
+
+    /// Waits until the hosts are linked and, where it may, the edge can use the server.
+    pub(super) async fn linked(&self) {
+        until("the hosts are linked", || self.edge.peers().iter().any(|p| p.up)).await;
+        if self.wish.shared() {
+            until("the model may run there", || self.edge.peers().iter().any(|p| !p.models_shared.is_empty())).await;
+        }
+    }
+
+    pub(super) async fn unlinked(&self) {
+        until("the link is seen to be down", || self.edge.peers().iter().all(|p| !p.up)).await;
+    }
+
+    /// Ends the server as a crash does: nothing is said to anybody.
+    pub(super) async fn kill_server(&mut self) {
+        self.proxy.set(ProxyConditions { fault: Fault::Cut, ..ProxyConditions::default() });
+        let server = self.server.take().expect("the server runs");
+        server.drain().await;
+    }
+
+    pub(super) async fn restart_server(&mut self) {
+        self.server = Some(start_server(&self.wish, self.at, self.folders[1].path()).await);
+        self.proxy.set(ProxyConditions::default());
+    }
+
+    /// Splits at a cut, with a codec; four requests a dispatch at most.
+    pub(super) async fn split(&self, cut: usize, codec: u8, rate: u8) {
+        let config = format!("{{\"mode\":\"split\",\"cut\":{cut},\"codec\":{codec},\"rate\":{rate}}}");
+        self.swap("chaos", &config).await;
+    }
+
+    pub(super) async fn swap(&self, name: &str, config: &str) {
+        let request =
+            SwapRequest { policy: name.into(), config: config.into(), rehearse: false, ..SwapRequest::default() };
+        self.edge.swap_policy(request).await.unwrap_or_else(|e| panic!("{name} {config}: {e}"));
+    }
+
+    /// How many executions of the last receipts ended on the server.
+    pub(super) fn executed_there(&self, last: usize) -> usize {
+        let there = |r: &&bps_node::Receipt| {
+            r.verdict == bps_node::Verdict::Done && r.stages.iter().any(|s| s.on.starts_with("server/"))
+        };
+        self.edge.receipts(last).iter().filter(there).count()
+    }
+}
+
+fn device(text: &str) -> DeviceRequest {
+    text.parse().expect("a device of this test")
+}
+
+fn config(wish: &Wish, name: &str, folder: &Path) -> HostConfig {
+    HostConfig {
+        state_dir: Some(folder.to_owned()),
+        profile: ProfileChoice::Off,
+        builtin_models: vec![digits("digits", wish.manifest)],
+        policy: PolicyChoice { name_or_path: "batching".into(), ..PolicyChoice::default() },
+        peers: Some(PeersConfig { name: name.into(), carrier: wish.carrier, ..PeersConfig::default() }),
+        sched: bps_sched::Config { probation: Nanos::from_millis(1), ..bps_sched::Config::default() },
+        ..HostConfig::default()
+    }
+}
+
+async fn start_edge(wish: &Wish, folder: &Path) -> Host {
+    let mut config = config(wish, "edge", folder);
+    config.devices = vec![device(wish.edge)];
+    Host::start(config).await.expect("the edge starts")
+}
+
+async fn start_server(wish: &Wish, at: SocketAddr, folder: &Path) -> Host {
+    let mut config = config(wish, "server", folder);
+    config.devices = vec![device(wish.server)];
+    if !wish.server_has_model {
+        config.builtin_models.clear();
+    }
+    if let Some(peers) = &mut config.peers {
+        peers.listen = Some(at);
+    }
+    Host::start(config).await.expect("the server starts")
+}
+
+/// A port that is free for both carriers.
+fn free_port() -> SocketAddr {
+    loop {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let at = tcp.local_addr().expect("its number");
+        if UdpSocket::bind(at).is_ok() {
+            return at;
+        }
+    }
+}

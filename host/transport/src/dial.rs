@@ -1,0 +1,137 @@
+//! Reaching a peer: name to address, carrier, TLS.
+//!
+//! **Which carrier.** TCP with TLS costs half the processor time of QUIC per byte; QUIC keeps its rate where packets are
+//! lost, does not let one lost packet hold up other frames, and needs no BBR in the kernel. So with
+//! [`CarrierChoice::Auto`] the round trip decides: below [`NEAR`] (the same machine, a wire) TCP, above (Wi-Fi, the
+//! internet) QUIC. TCP's own handshake measures it: if it is back within that time, QUIC is not even tried. Otherwise both
+//! race, and QUIC gets a head start of a few round trips before a finished TCP connection is taken, which is what happens
+//! where UDP is blocked.
+
+use crate::identity::Identity;
+use crate::quic::config;
+use crate::settings::CarrierChoice;
+use crate::tcp::socket::tune;
+use crate::tls::{ANY_NAME, client_config};
+use bps_wire::HostKey;
+use parking_lot::Mutex;
+use quinn::{Connection, Endpoint, TransportConfig};
+use rustls::pki_types::ServerName;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::{TlsConnector, TlsStream};
+
+/// Round trips below this are served best by TCP.
+const NEAR: Duration = Duration::from_millis(2);
+/// Least time QUIC is waited for once TCP stands: a lost first packet is sent again after 300 ms.
+const GRACE_MIN: Duration = Duration::from_millis(400);
+/// In round trips; a QUIC handshake needs two, with a retry three.
+const GRACE_ROUND_TRIPS: u32 = 6;
+/// Addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 4;
+/// For one address, handshakes included.
+const ATTEMPT_MAX: Duration = Duration::from_secs(3);
+
+/// A connection with TLS done.
+pub(crate) enum Dialled {
+    Tcp(Box<TlsStream<TcpStream>>),
+    Quic(Connection),
+}
+
+pub(crate) struct Dialler {
+    identity: Identity,
+    choice: CarrierChoice,
+    transport: Arc<TransportConfig>,
+    /// Endpoints to dial QUIC from, made when needed: IPv4 and IPv6.
+    endpoints: Mutex<[Option<Endpoint>; 2]>,
+}
+
+impl Dialler {
+    pub(crate) fn new(identity: Identity, choice: CarrierChoice, transport: Arc<TransportConfig>) -> Self {
+        Self { identity, choice, transport, endpoints: Mutex::default() }
+    }
+
+    /// Connects to `address` (`host:port`), where `peer` and nobody else must answer. The error is the last address's.
+    pub(crate) async fn dial(&self, peer: HostKey, address: &str) -> io::Result<Dialled> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in lookup_host(address).await?.take(ADDRESSES_MAX) {
+            match timeout(ATTEMPT_MAX, self.dial_address(peer, address)).await {
+                Ok(Ok(dialled)) => return Ok(dialled),
+                Ok(Err(error)) => last = error,
+                Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("no answer from {address}")),
+            }
+        }
+        Err(last)
+    }
+
+    async fn dial_address(&self, peer: HostKey, address: SocketAddr) -> io::Result<Dialled> {
+        match self.choice {
+            CarrierChoice::Quic => self.quic(peer, address).await.map(Dialled::Quic),
+            CarrierChoice::Tcp => self.tls(peer, TcpStream::connect(address).await?).await,
+            CarrierChoice::Auto => self.race(peer, address).await,
+        }
+    }
+
+    async fn race(&self, peer: HostKey, address: SocketAddr) -> io::Result<Dialled> {
+        let began = Instant::now();
+        let connect = TcpStream::connect(address);
+        tokio::pin!(connect);
+        // On the same machine a slow handshake only means that it is busy.
+        let near = if address.ip().is_loopback() { ATTEMPT_MAX / 2 } else { NEAR };
+        match timeout(near, &mut connect).await {
+            Ok(Ok(stream)) => return self.tls(peer, stream).await,
+            Ok(Err(_)) => return self.quic(peer, address).await.map(Dialled::Quic),
+            Err(_) => {}
+        }
+        let quic = self.quic(peer, address);
+        tokio::pin!(quic);
+        let stream = tokio::select! {
+            reached = &mut quic => match reached {
+                Ok(connection) => return Ok(Dialled::Quic(connection)),
+                Err(_) => connect.await?,
+            },
+            connected = &mut connect => match connected {
+                Err(_) => return quic.await.map(Dialled::Quic),
+                Ok(stream) => {
+                    let grace = GRACE_MIN.max(began.elapsed() * GRACE_ROUND_TRIPS);
+                    tokio::select! {
+                        Ok(connection) = &mut quic => return Ok(Dialled::Quic(connection)),
+                        () = sleep(grace) => stream,
+                    }
+                }
+            },
+        };
+        self.tls(peer, stream).await
+    }
+
+    async fn tls(&self, peer: HostKey, stream: TcpStream) -> io::Result<Dialled> {
+        tune(&stream);
+        let config = client_config(&self.identity, peer).map_err(io::Error::other)?;
+        let name = ServerName::try_from(ANY_NAME).map_err(io::Error::other)?;
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        Ok(Dialled::Tcp(Box::new(stream.into())))
+    }
+
+    async fn quic(&self, peer: HostKey, address: SocketAddr) -> io::Result<Connection> {
+        let tls = client_config(&self.identity, peer).map_err(io::Error::other)?;
+        let config = config::client(tls, self.transport.clone()).map_err(io::Error::other)?;
+        let connecting = self.endpoint(address)?.connect_with(config, address, ANY_NAME).map_err(io::Error::other)?;
+        connecting.await.map_err(io::Error::other)
+    }
+
+    fn endpoint(&self, towards: SocketAddr) -> io::Result<Endpoint> {
+        let any: SocketAddr = match towards {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let mut endpoints = self.endpoints.lock();
+        let slot = &mut endpoints[usize::from(towards.is_ipv6())];
+        match slot {
+            Some(endpoint) => Ok(endpoint.clone()),
+            None => Ok(slot.insert(config::endpoint(any, None)?).clone()),
+        }
+    }
+}

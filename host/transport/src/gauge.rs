@@ -1,0 +1,176 @@
+//! What one side of a session thinks of its link: goodput, round trip and the difference of the clocks.
+//!
+//! **Goodput** is bytes over busy time, both as the receiver measured them (`arrivals.rs`) and both fading: with busy time,
+//! so that a drop shows within [`FADE_BUSY`] of traffic, and with idle time, so that an old figure gives way to probes.
+//! **Round trip** is the least of the last seconds' pings, smoothed: whatever is above it is our own queue, which the
+//! backlog tells already. **Clock offset** comes from that same ping, as NTP does it: the faster a ping, the less its two
+//! ways can differ.
+
+use bps_types::Nanos;
+use bps_wire::Progress;
+use std::collections::VecDeque;
+
+/// Busy time in which a figure loses all but a third of its weight.
+pub(crate) const FADE_BUSY: Nanos = Nanos::from_millis(80);
+/// The same for idle time.
+const FADE_IDLE: Nanos = Nanos::from_secs(4);
+/// How long a ping counts; longer than most bursts, shorter than a walk to another room.
+const PING_WINDOW: Nanos = Nanos::from_secs(8);
+/// Pings that may be unanswered; ten a second are sent.
+const PENDING_MAX: usize = 64;
+/// Assumed before anything was measured: 100 Mbit/s.
+const BYTES_PER_SECOND_GUESS: f32 = 12.5e6;
+/// Busy time below which a report says nothing about a speed.
+const BUSY_MIN: Nanos = Nanos::from_micros(20);
+
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
+    last: Progress,
+    /// Of the last report that was worth something.
+    updated: Nanos,
+    /// Faded sums.
+    bytes: f64,
+    busy_nanos: f64,
+    /// Pings that are out: token and when.
+    pending: VecDeque<(u64, Nanos)>,
+    next_token: u64,
+    /// Answered pings of the window, each better than all after it: when, round trip, clock offset.
+    pings: VecDeque<(Nanos, Nanos, i64)>,
+    rtt_nanos: Option<f64>,
+}
+
+impl Gauge {
+    /// A ping goes out; its token.
+    pub(crate) fn ping(&mut self, now: Nanos) -> u64 {
+        self.next_token += 1;
+        if self.pending.len() >= PENDING_MAX {
+            self.pending.pop_front();
+        }
+        self.pending.push_back((self.next_token, now));
+        self.next_token
+    }
+
+    /// A pong came; false if it answers nothing that is out.
+    pub(crate) fn pong(&mut self, token: u64, peer_at: Nanos, now: Nanos) -> bool {
+        let Some(index) = self.pending.iter().position(|(t, _)| *t == token) else { return false };
+        let Some((_, asked)) = self.pending.remove(index) else { return false };
+        let rtt = now.since(asked);
+        let offset = peer_at.signed_since(asked + Nanos(rtt.0 / 2));
+        while self.pings.back().is_some_and(|(_, worse, _)| *worse >= rtt) {
+            self.pings.pop_back();
+        }
+        self.pings.push_back((now, rtt, offset));
+        while self.pings.len() > 1 && self.pings.front().is_some_and(|(at, ..)| now.since(*at) > PING_WINDOW) {
+            self.pings.pop_front();
+        }
+        if let Some((_, least, _)) = self.pings.front() {
+            let least = least.0 as f64;
+            self.rtt_nanos = Some(self.rtt_nanos.map_or(least, |rtt| rtt + (least - rtt) / 4.0));
+        }
+        true
+    }
+
+    /// The peer says what arrived. Sums that run backwards are ignored.
+    pub(crate) fn progress(&mut self, report: &Progress, now: Nanos) {
+        let (bytes, busy) = (report.busy_bytes.checked_sub(self.last.busy_bytes), report.busy.since(self.last.busy));
+        let Some(bytes) = bytes else { return };
+        if busy < BUSY_MIN {
+            return;
+        }
+        let idle = now.since(self.updated + busy);
+        let kept = fading(busy, FADE_BUSY) * fading(idle, FADE_IDLE);
+        // A stretch of steady speed must weigh the same in one report and in many.
+        let added = (1.0 - fading(busy, FADE_BUSY)) * FADE_BUSY.0 as f64;
+        let speed = bytes as f64 / busy.0 as f64;
+        self.bytes = self.bytes * kept + speed * added;
+        self.busy_nanos = self.busy_nanos * kept + added;
+        (self.last, self.updated) = (*report, now);
+    }
+
+    pub(crate) fn bytes_per_second(&self) -> f32 {
+        // At least one byte a second: a stalled link must not become a division by zero elsewhere.
+        if self.busy_nanos > 0.0 {
+            (self.bytes / self.busy_nanos * 1e9).max(1.0) as f32
+        } else {
+            BYTES_PER_SECOND_GUESS
+        }
+    }
+
+    pub(crate) fn rtt(&self) -> Nanos {
+        Nanos(self.rtt_nanos.unwrap_or_default() as u64)
+    }
+
+    pub(crate) fn clock_offset_nanos(&self) -> i64 {
+        self.pings.front().map_or(0, |(.., offset)| *offset)
+    }
+}
+
+fn fading(span: Nanos, scale: Nanos) -> f64 {
+    (-(span.0 as f64) / scale.0 as f64).exp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream at so many bytes per millisecond, reported every 25 ms for `ms`.
+    fn stream(gauge: &mut Gauge, total: &mut Progress, now: &mut Nanos, bytes_per_ms: u64, ms: u64) {
+        for _ in 0..ms / 25 {
+            *now += Nanos::from_millis(25);
+            total.busy += Nanos::from_millis(25);
+            total.busy_bytes += bytes_per_ms * 25;
+            gauge.progress(total, *now);
+        }
+    }
+
+    #[test]
+    fn a_drop_to_a_tenth_shows_within_300_ms() {
+        let (mut gauge, mut total, mut now) = (Gauge::default(), Progress::default(), Nanos::ZERO);
+        assert_eq!(gauge.bytes_per_second(), BYTES_PER_SECOND_GUESS);
+        stream(&mut gauge, &mut total, &mut now, 12_500, 1_000);
+        assert!((gauge.bytes_per_second() - 12.5e6).abs() < 1e4, "{}", gauge.bytes_per_second());
+        stream(&mut gauge, &mut total, &mut now, 1_250, 300);
+        let seen = gauge.bytes_per_second();
+        assert!((1.2e6..1.8e6).contains(&seen), "{seen}");
+    }
+
+    #[test]
+    fn probes_replace_what_is_old() {
+        let (mut gauge, mut total, mut now) = (Gauge::default(), Progress::default(), Nanos::ZERO);
+        stream(&mut gauge, &mut total, &mut now, 12_500, 1_000);
+        for _ in 0..8 {
+            now += Nanos::from_secs(3);
+            total.busy += Nanos::from_millis(10);
+            total.busy_bytes += 12_500;
+            gauge.progress(&total, now);
+        }
+        let seen = gauge.bytes_per_second();
+        assert!((1.2e6..1.6e6).contains(&seen), "{seen}");
+    }
+
+    #[test]
+    fn the_fastest_ping_tells_rtt_and_clock() {
+        let mut gauge = Gauge::default();
+        // The peer's clock is 1 s ahead; each way takes 1 ms, and some pings wait 50 ms on the way out.
+        for n in 0..40 {
+            let (asked, queued) = (Nanos::from_millis(n * 100), Nanos::from_millis(if n % 4 == 0 { 0 } else { 50 }));
+            let token = gauge.ping(asked);
+            let there = asked + queued + Nanos::from_millis(1_001);
+            assert!(gauge.pong(token, there, asked + queued + Nanos::from_millis(2)));
+        }
+        assert_eq!((gauge.rtt(), gauge.clock_offset_nanos()), (Nanos::from_millis(2), 1_000_000_000));
+        assert!(!gauge.pong(1, Nanos::ZERO, Nanos::MAX), "answered already");
+        assert!(!gauge.pong(999, Nanos::ZERO, Nanos::MAX), "never asked");
+    }
+
+    #[test]
+    fn sums_that_run_backwards_are_ignored() {
+        let (mut gauge, mut total, mut now) = (Gauge::default(), Progress::default(), Nanos::ZERO);
+        stream(&mut gauge, &mut total, &mut now, 1_000, 500);
+        let before = gauge.bytes_per_second();
+        gauge.progress(&Progress { busy_bytes: 1, busy: Nanos::MAX, ..total }, now);
+        assert_eq!(gauge.bytes_per_second(), before);
+        gauge.progress(&Progress { busy_bytes: u64::MAX, busy: Nanos::MAX, ..total }, now);
+        assert!(gauge.bytes_per_second().is_finite());
+    }
+}

@@ -1,0 +1,13 @@
+//! `bps`: cut, batch, codec and share of every host chosen together from live estimates. The policy is in `policy.rs`, the
+//! rule for one queue in `serve.rs`, what a model's plan is made of in `known.rs`, what survives a swap in `memory.rs`.
+
+mod config;
+mod known;
+mod memory;
+mod policy;
+mod serve;
+mod turns;
+
+pub use policy::Bps;
+
+bps_policy_sdk::export_policy!(crate::Bps);

@@ -1,0 +1,417 @@
+//! The rule for one queue.
+//!
+//! Each device that can answer is looked at with its best lane: this host's devices whole, another host's with the cut and
+//! codec whose batch is answered first, where every row that waits behind adds the delay that the plan's prices put on
+//! the lane. The waiting rows are then poured over these lanes like water: each takes what it can answer by the time at
+//! which all are answered. A lane that takes nothing by then is left alone, so a slow device helps with a long line and
+//! not with a short one. Of the lanes that take something those of the plan's optimum come first, the one first that is
+//! most behind its share: at low load that is the quickest, at full load all keep their proportions. A batch is held back
+//! while it would only wait in front of something busy.
+
+use crate::known::InUse;
+use crate::policy::why;
+use crate::turns::Turns;
+use bps_policy_planner::{Gather, LaneClass, Line, Now, Plan, PlannedLane, Tag, Way, choose_pipelined};
+use bps_policy_sdk::{DecisionBuilder, ModelInfo, Nanos, QueueView, Request, Room, TABLE_BATCHES, World};
+use std::collections::BTreeMap;
+
+/// Dispatches for one queue in one decision, at most; the next decision makes more.
+const DISPATCHES_MAX: u32 = 16;
+/// Steps of the search for the time at which all waiting rows are answered: to a part in ten thousand.
+const POUR_STEPS: u32 = 14;
+/// A batch is cut into pieces that overlap only for this gain.
+const PIECES_GAIN: f64 = 0.95;
+
+/// A queue's service.
+pub(crate) struct Serve<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) gather: &'a Gather,
+    pub(crate) model: &'a ModelInfo,
+    pub(crate) plan: &'a Plan,
+    pub(crate) hysteresis: f64,
+    pub(crate) in_use: &'a mut BTreeMap<u32, InUse>,
+    pub(crate) turns: &'a mut Turns,
+}
+
+/// Requests at the head that are not given out yet.
+struct Heads {
+    requests: Vec<Request>,
+    /// By place: to be served in this round.
+    open: u32,
+    /// By place: may leave this host.
+    may_leave: u32,
+    /// By place: may meet a lossy codec.
+    may_lose: u32,
+    /// Given out by this decision.
+    given: u32,
+    unseen: u32,
+}
+
+impl Heads {
+    /// Requests that may go along a lane.
+    fn on(&self, lane: &PlannedLane) -> u32 {
+        let leaves = if lane.lane.tail.is_some() { self.may_leave } else { u32::MAX };
+        let loses = if lane.lane.lossless { u32::MAX } else { self.may_lose };
+        self.open & leaves & loses
+    }
+
+    fn rows(&self, places: u32) -> u32 {
+        bits(places).fold(0, |sum, at| sum.saturating_add(self.requests[at].rows))
+    }
+}
+
+fn bits(mut set: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let at = set.trailing_zeros();
+        set &= set.wrapping_sub(1);
+        (at < 32).then_some(at as usize)
+    })
+}
+
+/// A lane that is looked at, and when it answers how many rows: the delay of those behind included.
+struct Choice<'a> {
+    /// Place in the plan.
+    at: usize,
+    planned: &'a PlannedLane,
+    /// The best to its device; the others share that device with it.
+    is_best: bool,
+    way: Way<'a>,
+    /// By batch size; never falling.
+    scores: [f64; TABLE_BATCHES.len()],
+    /// Nanoseconds of each row beyond the largest batch.
+    slope: f64,
+}
+
+impl Choice<'_> {
+    /// Rows answered by a time.
+    fn rows_by(&self, time: f64, sizes: &[u32]) -> f64 {
+        let Some(last) = sizes.len().checked_sub(1).filter(|_| time >= self.scores[0]) else { return 0.0 };
+        if time >= self.scores[last] {
+            return f64::from(sizes[last]) + (time - self.scores[last]) / self.slope.max(1.0);
+        }
+        let above = (1..=last).find(|at| self.scores[*at] > time).unwrap_or(last);
+        let (low, high) = (self.scores[above - 1], self.scores[above]);
+        let share = if high > low { (time - low) / (high - low) } else { 1.0 };
+        f64::from(sizes[above - 1]) + share * f64::from(sizes[above] - sizes[above - 1])
+    }
+}
+
+/// The lane with the best score to each device: device, score, place.
+#[derive(Default)]
+struct Bests(Vec<(u32, f64, usize)>);
+
+impl Bests {
+    fn take(&mut self, device: u32, score: f64, place: usize) {
+        match self.0.iter_mut().find(|known| known.0 == device) {
+            Some(known) if score < known.1 => *known = (device, score, place),
+            Some(_) => {}
+            None => self.0.push((device, score, place)),
+        }
+    }
+
+    fn has(&self, place: usize) -> bool {
+        self.0.iter().any(|known| known.2 == place)
+    }
+}
+
+/// A batch that goes out.
+struct Batch {
+    places: u32,
+    rows: u32,
+    piece: u32,
+}
+
+impl Serve<'_> {
+    /// Gives out what should go out now.
+    pub(crate) fn queue(
+        &mut self,
+        queue: &QueueView<'_>,
+        now: &mut Now,
+        room: &mut Room,
+        decision: &mut DecisionBuilder,
+    ) {
+        let mut heads = self.heads(queue, now);
+        let all = heads.open;
+        for _ in 0..DISPATCHES_MAX {
+            if heads.open == 0 {
+                break;
+            }
+            let plan = self.plan;
+            let Some((at, batch)) = self.next(queue, &heads, now, decision) else {
+                // The first of them cannot go out now; those with other constraints perhaps can.
+                heads.open &= !self.alike(&heads);
+                continue;
+            };
+            heads.open &= !batch.places;
+            heads.given |= batch.places;
+            self.turns.took(at, plan.lanes[at].share, batch.rows);
+            self.give_out(queue, &heads, &plan.lanes[at], &batch, now, room, decision);
+        }
+        if heads.given == all && heads.unseen > 0 && room.free(&self.model.devices).next().is_some() {
+            // Devices have room for requests that this snapshot does not show: ask again with the next ones.
+            decision.wake_after(0);
+        }
+    }
+
+    fn heads(&self, queue: &QueueView<'_>, now: &Now) -> Heads {
+        let requests: Vec<Request> = queue.head().take(32).collect();
+        let here = self.world.local_devices(self.model.id);
+        let can_stay = here.iter().any(|device| now.device(*device).is_some());
+        let places = |fits: &dyn Fn(&Request) -> bool| {
+            requests.iter().enumerate().filter(|(_, request)| fits(request)).fold(0_u32, |set, (at, _)| set | 1 << at)
+        };
+        Heads {
+            open: places(&|_| true),
+            // What has failed once is not sent away again while it can be answered here.
+            may_leave: places(&|request| !request.local_only && (request.attempts == 0 || !can_stay)),
+            may_lose: places(&|request| !request.lossless_only),
+            given: 0,
+            unseen: queue.waiting.saturating_sub(queue.head_count),
+            requests,
+        }
+    }
+
+    /// Requests that may go the same ways as the first open one.
+    fn alike(&self, heads: &Heads) -> u32 {
+        let first = 1_u32 << heads.open.trailing_zeros();
+        let same = |set: u32| if set & first != 0 { set } else { !set };
+        heads.open & same(heads.may_leave) & same(heads.may_lose)
+    }
+
+    /// The lane and batch to hand over now, if any; what is worth waiting for becomes a wake-up.
+    fn next(
+        &self,
+        queue: &QueueView<'_>,
+        heads: &Heads,
+        now: &Now,
+        decision: &mut DecisionBuilder,
+    ) -> Option<(usize, Batch)> {
+        let rows_max = self.gather.rows_max(self.model);
+        let first = 1_u32 << heads.open.trailing_zeros();
+        let waiting = heads.rows(heads.open).saturating_add(heads.unseen);
+        let sizes = sizes(rows_max);
+        let choices = self.choices(queue, heads, first, waiting, &sizes, now);
+        let until = pour(&choices, waiting, &sizes);
+        let quickest = choices.iter().map(|choice| choice.scores[0]).fold(f64::MAX, f64::min);
+        let mut in_play: Vec<&Choice<'_>> =
+            choices.iter().filter(|choice| choice.scores[0] <= until.max(quickest)).collect();
+        in_play.sort_by(|a, b| self.order(a).cmp(&self.order(b)).then(a.scores[0].total_cmp(&b.scores[0])));
+        for choice in in_play {
+            if !choice.way.has_room() || is_uncertain(choice) {
+                continue;
+            }
+            let share = choice.rows_by(until, &sizes);
+            let rows = ((share - 0.01).ceil().max(1.0)).min(f64::from(rows_max)) as u32;
+            let batch = self.batch(heads, choice, rows, waiting);
+            let hold = choice.way.hold(batch.rows, self.lead());
+            if hold > 0.0 {
+                decision.wake_after(hold as Nanos);
+                continue;
+            }
+            return Some((choice.at, batch));
+        }
+        self.probe(heads, now)
+    }
+
+    fn lead(&self) -> f64 {
+        self.gather.lead as f64
+    }
+
+    /// Lanes of the optimum by how far they are ahead of their share, then all others.
+    fn order(&self, choice: &Choice<'_>) -> (bool, u64) {
+        if choice.planned.share > 0.0 { (false, self.turns.of(choice.at)) } else { (true, 0) }
+    }
+
+    /// For the first open request: to each device the best lane, the best that needs none of this host's devices, and the
+    /// lanes of the optimum.
+    fn choices<'n>(
+        &'n self,
+        queue: &QueueView<'_>,
+        heads: &Heads,
+        first: u32,
+        waiting: u32,
+        sizes: &[u32],
+        now: &'n Now,
+    ) -> Vec<Choice<'n>> {
+        let rows_max = sizes.last().copied().unwrap_or(1);
+        let usual = waiting.clamp(1, rows_max);
+        let coming = self.coming(queue);
+        // (device, score, place in `found`) of the best lane, and of the best without a head here.
+        let (mut best, mut alone) = (Bests::default(), Bests::default());
+        let mut found: Vec<(usize, Way<'n>)> = Vec::with_capacity(self.plan.lanes.len());
+        for (at, planned) in self.plan.lanes.iter().enumerate() {
+            let Some(device) = planned.lane.tail.or(planned.lane.head) else { continue };
+            let Some(way) = Way::of(&planned.lane, now).filter(|_| heads.on(planned) & first != 0) else { continue };
+            let score = self.score(planned, &way, usual, waiting, coming) * self.discount(planned);
+            best.take(device, score, found.len());
+            if planned.lane.head.is_none() {
+                alone.take(device, score, found.len());
+            }
+            found.push((at, way));
+        }
+        let is_looked_at =
+            |place: usize, at: usize| best.has(place) || alone.has(place) || self.plan.lanes[at].share > 0.0;
+        let looked_at = found.iter().enumerate().filter(|(place, (at, _))| is_looked_at(*place, *at));
+        looked_at
+            .map(|(place, (at, way))| {
+                let planned = &self.plan.lanes[*at];
+                let mut scores = [f64::MAX; TABLE_BATCHES.len()];
+                let mut floor = 0.0_f64;
+                for (score, rows) in scores.iter_mut().zip(sizes) {
+                    floor = floor.max(self.score(planned, way, *rows, waiting, coming));
+                    *score = floor;
+                }
+                let slope = way.spans(rows_max).slowest() / f64::from(rows_max);
+                Choice { at: *at, planned, is_best: best.has(place), way: *way, scores, slope }
+            })
+            .collect()
+    }
+
+    /// Rows a nanosecond that are expected to come while devices are busy: few at low load, all at full load.
+    fn coming(&self, queue: &QueueView<'_>) -> f64 {
+        let arrivals = f64::from(queue.arrivals_per_second.max(0.0)).min(1e9) / 1e9;
+        arrivals * (arrivals * self.plan.row_nanos).min(1.0)
+    }
+
+    /// When `rows` rows are answered, with what that costs each row behind them.
+    fn score(&self, planned: &PlannedLane, way: &Way<'_>, rows: u32, waiting: u32, coming: f64) -> f64 {
+        let spans = way.spans(rows);
+        let finish = way.finish_of(&spans);
+        let behind = f64::from(waiting.saturating_sub(rows)) + coming * finish.min(1e9);
+        finish + behind * self.plan.delay(planned, &spans, rows)
+    }
+
+    /// The lane in use to a device stays until another is better by a margin; all lanes of the optimum are in use.
+    fn discount(&self, planned: &PlannedLane) -> f64 {
+        let lane = &planned.lane;
+        let Some(used) = lane.tail.and_then(|tail| self.in_use.get(&tail)) else { return 1.0 };
+        let of_optimum = |other: &PlannedLane| {
+            other.share > 0.0 && other.lane.tail == lane.tail && InUse::of(&other.lane) == *used
+        };
+        let keeps = InUse::of(lane) == *used || (planned.share > 0.0 && self.plan.lanes.iter().any(of_optimum));
+        if keeps { 1.0 - self.hysteresis } else { 1.0 }
+    }
+
+    /// The first requests that fit, as many as serve the deadlines best, and the pieces they go in.
+    fn batch(&self, heads: &Heads, choice: &Choice<'_>, rows_max: u32, waiting: u32) -> Batch {
+        let places = heads.on(choice.planned);
+        let requests: Vec<Request> = bits(places).map(|at| heads.requests[at]).collect();
+        let line = Line::from_requests(&requests, heads.unseen, self.model.slo, self.gather.slack_share);
+        let (count, rows) = choose_pipelined(&line, rows_max, |rows| choice.way.ends(rows));
+        let chosen = bits(places).take(count as usize).fold(0_u32, |set, at| set | 1 << at);
+        let mut batch = Batch { places: chosen, rows, piece: self.model.piece_rows(rows) };
+        if choice.planned.lane.class() == LaneClass::Split && count > 1 && batch.piece == 0 {
+            let behind = f64::from(waiting.saturating_sub(rows));
+            let cost = |piece: u32| {
+                let delay = self.plan.delay(choice.planned, &choice.way.spans(piece), piece);
+                choice.way.finish_in_pieces(rows, piece) + behind * delay
+            };
+            let whole = cost(rows) * PIECES_GAIN;
+            let pieces = [rows.div_ceil(2), rows.div_ceil(4)].into_iter().map(|piece| (cost(piece), piece));
+            let best = pieces.min_by(|a, b| a.0.total_cmp(&b.0)).filter(|(cost, _)| *cost < whole);
+            batch.piece = best.map_or(0, |(_, piece)| piece);
+        }
+        batch
+    }
+
+    /// One request for a device of which nobody has measured anything and that stands idle while others wait: what it really
+    /// takes may be a tenth of what is assumed. The last visible one goes, and only if it has time.
+    fn probe(&self, heads: &Heads, now: &Now) -> Option<(usize, Batch)> {
+        for (at, planned) in self.plan.lanes.iter().enumerate() {
+            let Some(way) = Way::of(&planned.lane, now).filter(Way::has_room) else { continue };
+            let idle = way.tail.is_some_and(|(device, _)| device.slowdown == 1.0 && device.running == 0);
+            let places = heads.on(planned);
+            if planned.lane.measured || !idle || places.count_ones() < 2 {
+                continue;
+            }
+            let last = 31 - places.leading_zeros();
+            let request = heads.requests[last as usize];
+            let in_time = request.slack.is_none_or(|slack| slack as f64 > 2.0 * way.finish(request.rows));
+            if in_time && request.rows <= self.gather.rows_max(self.model) {
+                return Some((at, Batch { places: 1 << last, rows: request.rows, piece: 0 }));
+            }
+        }
+        None
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all that a dispatch changes")]
+    fn give_out(
+        &mut self,
+        queue: &QueueView<'_>,
+        heads: &Heads,
+        planned: &PlannedLane,
+        batch: &Batch,
+        now: &mut Now,
+        room: &mut Room,
+        decision: &mut DecisionBuilder,
+    ) {
+        let lane = &planned.lane;
+        let Some(way) = Way::of(lane, now) else { return };
+        let piece = if batch.piece == 0 { batch.rows } else { batch.piece };
+        let (spans, count) = (way.spans(piece), f64::from(batch.rows.div_ceil(piece.max(1))));
+        let leaves = way.head.map_or(spans.encode, |head| head.free_in + spans.head * count);
+        let place = |id: u32| self.world.info().devices.iter().position(|device| device.id == id);
+        let tag = Tag {
+            tail: lane.tail.and_then(place).and_then(|at| u8::try_from(at).ok()),
+            cut: u16::try_from(lane.cut).unwrap_or(u16::MAX),
+            bytes: f64::from(lane.bytes),
+            tail_nanos: spans.tail / f64::from(piece.max(1)),
+        };
+        let (probe, why) = match lane.class() {
+            _ if batch.places.count_ones() == 1 && is_unknown(planned, &way) => (true, why::PROBE),
+            LaneClass::Here => (false, why::HERE),
+            LaneClass::There => (false, why::THERE),
+            LaneClass::Split => (false, why::SPLIT),
+        };
+        let ids: Vec<u64> = bits(batch.places).map(|at| heads.requests[at].id).collect();
+        // The first in line need not be named.
+        let is_prefix = |set: u32| set & set.wrapping_add(1) == 0;
+        let are_first = is_prefix(heads.given) && is_prefix(heads.given & !batch.places);
+        let run = decision.run(queue).tag(tag.pack()).why(why).micro_batch(batch.piece);
+        let run = if are_first { run.head(ids.len() as u32) } else { run.these(ids) };
+        run.along(lane.stages(self.model.last_cut()));
+        if let Some(head) = lane.head {
+            room.give(head, (spans.head * count) as Nanos);
+        }
+        if let Some(tail) = lane.tail {
+            room.give(tail, (spans.tail * count) as Nanos);
+            now.expect(tail, leaves, f64::from(lane.bytes) * f64::from(batch.rows), spans.tail * count);
+            if !probe {
+                self.in_use.insert(tail, InUse::of(lane));
+            }
+        }
+        now.follow(room);
+    }
+}
+
+fn is_unknown(planned: &PlannedLane, way: &Way<'_>) -> bool {
+    !planned.lane.measured && way.tail.is_some_and(|(device, _)| device.slowdown == 1.0)
+}
+
+/// A device of another host whose times nobody has measured gets one batch and no more until it has answered.
+fn is_uncertain(choice: &Choice<'_>) -> bool {
+    is_unknown(choice.planned, &choice.way) && choice.way.tail.is_some_and(|(device, _)| device.running > 0)
+}
+
+/// The tables' batch sizes up to the largest batch, which is the last.
+fn sizes(rows_max: u32) -> Vec<u32> {
+    TABLE_BATCHES.iter().copied().filter(|rows| *rows < rows_max).chain([rows_max]).take(TABLE_BATCHES.len()).collect()
+}
+
+/// The time by which all waiting rows are answered if each lane takes what it can by then.
+fn pour(choices: &[Choice<'_>], waiting: u32, sizes: &[u32]) -> f64 {
+    let wanted = f64::from(waiting.max(1));
+    let bests = || choices.iter().filter(|choice| choice.is_best);
+    let by = |time: f64| bests().map(|choice| choice.rows_by(time, sizes)).sum::<f64>();
+    let mut early = bests().map(|choice| choice.scores[0]).fold(f64::MAX, f64::min);
+    let alone = |choice: &Choice<'_>| {
+        let last = sizes.len() - 1;
+        choice.scores[last] + choice.slope.max(1.0) * wanted
+    };
+    let mut late = bests().map(alone).fold(f64::MAX, f64::min).max(early);
+    for _ in 0..POUR_STEPS {
+        let middle = early + (late - early) / 2.0;
+        if by(middle) < wanted { early = middle } else { late = middle }
+    }
+    late
+}

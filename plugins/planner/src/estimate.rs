@@ -1,0 +1,159 @@
+//! How long an execution will take: the cost table, corrected by what executions took.
+
+use bps_policy_sdk::{ModelInfo, Nanos, Outcome, TABLE_BATCHES, World};
+use std::collections::BTreeMap;
+
+/// Weight of the newest measurement in a correction.
+const NEWEST: f64 = 0.3;
+
+/// A correction beyond this says that something else is wrong.
+const CORRECTION_RANGE: (f64, f64) = (0.02, 50.0);
+
+/// Without a table: a row takes this long, and each further one a fifth of it. Wrong, but corrected from the first batch.
+const GUESS_ROW_NANOS: f64 = 1e6;
+const GUESS_SLOPE: f64 = 0.2;
+
+/// Measured over predicted, per batch size of the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Correction(
+    /// None where nothing of that size has run.
+    pub [Option<f64>; TABLE_BATCHES.len()],
+);
+
+/// The corrections of every (model, device) that anything has run on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Estimates {
+    /// By model and device.
+    pub corrections: BTreeMap<(u32, u32), Correction>,
+}
+
+/// The batch size of the tables that speaks for `rows`.
+fn bucket(rows: u32) -> usize {
+    TABLE_BATCHES.iter().position(|batch| *batch >= rows).unwrap_or(TABLE_BATCHES.len() - 1)
+}
+
+fn uncorrected(world: &World, model: u32, device: u32, rows: u32, cuts: (u32, u32)) -> f64 {
+    match world.costs().stage_nanos(model, device, rows, cuts.0, cuts.1) {
+        Some(nanos) => nanos.max(1) as f64,
+        None => guess_nanos(rows),
+    }
+}
+
+/// The time of a whole model of which nothing is known.
+pub(crate) fn guess_nanos(rows: u32) -> f64 {
+    GUESS_ROW_NANOS * (1.0 - GUESS_SLOPE + GUESS_SLOPE * f64::from(rows))
+}
+
+/// The host's own correction as a factor.
+pub(crate) fn sane(slowdown: f32) -> f64 {
+    if slowdown.is_finite() && slowdown > 0.0 { f64::from(slowdown) } else { 1.0 }
+}
+
+impl Correction {
+    /// The factor for a batch size: its own, else that of the nearest size with one.
+    fn factor(&self, at: usize) -> Option<f64> {
+        let distance = |known: &usize| known.abs_diff(at);
+        (0..self.0.len()).filter(|known| self.0[*known].is_some()).min_by_key(distance).and_then(|known| self.0[known])
+    }
+}
+
+impl Estimates {
+    /// Predicted time of `rows` rows of the whole model on a device; `slowdown` is the host's own correction, used while
+    /// there is none here.
+    pub fn nanos(&self, world: &World, model: &ModelInfo, device: u32, slowdown: f32, rows: u32) -> Nanos {
+        let learned = self.corrections.get(&(model.id, device)).and_then(|known| known.factor(bucket(rows)));
+        let factor = learned.unwrap_or_else(|| sane(slowdown));
+        (uncorrected(world, model.id, device, rows, (0, model.last_cut())) * factor) as Nanos
+    }
+
+    /// Measured over predicted for each batch size of the tables, as `nanos` takes it.
+    pub fn factors(&self, model: u32, device: u32, slowdown: f32) -> [f64; TABLE_BATCHES.len()] {
+        let known = self.corrections.get(&(model, device));
+        std::array::from_fn(|at| known.and_then(|known| known.factor(at)).unwrap_or_else(|| sane(slowdown)))
+    }
+
+    /// Takes in one execution of a whole model on one device.
+    pub fn learn(&mut self, world: &World, outcome: &Outcome) {
+        let (&[nanos], &[device]) = (&outcome.stage_nanos[..], &outcome.stage_devices[..]) else { return };
+        let Some(model) = world.model(outcome.model) else { return };
+        if outcome.failed == 0 {
+            self.learn_stage(world, model.id, device, (0, model.last_cut()), outcome.rows, nanos);
+        }
+    }
+
+    /// Takes in one stage. Only those of this host teach: elsewhere rows of others may have been in the same execution.
+    pub fn learn_stage(
+        &mut self,
+        world: &World,
+        model: u32,
+        device: u32,
+        cuts: (u32, u32),
+        rows: u32,
+        nanos: Nanos,
+    ) {
+        if rows == 0 || nanos == 0 || !world.local_devices(model).contains(&device) {
+            return;
+        }
+        let measured = nanos as f64 / uncorrected(world, model, device, rows, cuts);
+        let measured = measured.clamp(CORRECTION_RANGE.0, CORRECTION_RANGE.1);
+        let known = &mut self.corrections.entry((model, device)).or_default().0[bucket(rows)];
+        *known = Some(known.map_or(measured, |before| before + NEWEST * (measured - before)));
+    }
+
+    /// A new table makes its corrections void.
+    pub fn forget(&mut self, model: u32, device: u32) {
+        self.corrections.remove(&(model, device));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bps_policy_sdk::testing::{outcome, stage_table, world};
+
+    fn known() -> World {
+        let mut known = World::default();
+        known.replace(world(&[(1, "m")], 1));
+        known.insert(stage_table(1, 1, &[100.0, 120.0, 160.0, 240.0, 400.0, 720.0]));
+        known
+    }
+
+    fn predict(estimates: &Estimates, world: &World, rows: u32) -> Nanos {
+        let Some(model) = world.model(1) else { panic!("one model") };
+        estimates.nanos(world, model, 1, 2.0, rows)
+    }
+
+    #[test]
+    fn measurements_take_the_place_of_the_hosts_slowdown() {
+        let (world, mut estimates) = (known(), Estimates::default());
+        assert_eq!(predict(&estimates, &world, 1), 200, "the host says it is twice as slow");
+        estimates.learn(&world, &outcome(1, 1, 1, 300));
+        assert_eq!(predict(&estimates, &world, 1), 300);
+        assert_eq!(predict(&estimates, &world, 32), 2160, "the nearest size with a measurement speaks for the others");
+        estimates.learn(&world, &outcome(1, 1, 32, 720));
+        assert_eq!(predict(&estimates, &world, 32), 720);
+    }
+
+    #[test]
+    fn without_a_table_the_first_batch_teaches() {
+        let mut world = known();
+        world.replace(bps_policy_sdk::testing::world(&[(1, "m")], 2));
+        let mut estimates = Estimates::default();
+        estimates.learn(&world, &outcome(1, 2, 4, 8_000_000));
+        let Some(model) = world.model(1) else { panic!("one model") };
+        assert_eq!(estimates.nanos(&world, model, 2, 1.0, 4), 8_000_000);
+    }
+
+    #[test]
+    fn failures_and_splits_teach_nothing() {
+        let (world, mut estimates) = (known(), Estimates::default());
+        let mut failed = outcome(1, 1, 1, 999);
+        failed.failed = 1;
+        estimates.learn(&world, &failed);
+        let mut split = outcome(1, 1, 1, 999);
+        split.stage_nanos.push(1);
+        split.stage_devices.push(1);
+        estimates.learn(&world, &split);
+        assert_eq!(estimates, Estimates::default());
+    }
+}

@@ -1,0 +1,167 @@
+//! What decides between lanes under load: a price for each device and each direction of each link, and the few lanes that
+//! are worth looking at while the speeds are as they are.
+//!
+//! The prices are the dual of "as many rows a second as all devices and links together can do". A lane's cost at these
+//! prices, less the optimum's, says by how much a row on it delays each row that waits behind it; nothing for the lanes
+//! of the optimum. So one rule serves at every load: a batch takes the lane with the earliest answer, where each row that
+//! waits behind adds that delay.
+
+use crate::way::Spans;
+use crate::{Inputs, Lane, LaneClass, Now, Optimum, Way, maximise};
+use bps_policy_sdk::{Nanos, TABLE_BATCHES, World};
+
+/// A lane with what its parts are worth.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedLane {
+    /// Which.
+    pub lane: Lane,
+    /// Its part of all rows at full load; 0 for a lane that full load has no use for.
+    pub share: f64,
+    head_price: f64,
+    send_price: f64,
+    tail_price: f64,
+    back_price: f64,
+}
+
+/// The lanes to look at, for the speeds it was made for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Those worth looking at.
+    pub lanes: Vec<PlannedLane>,
+    /// Nanoseconds a row takes at full load.
+    pub row_nanos: f64,
+}
+
+/// Part of a model's SLO that the unloaded time of a batch may take; the rest is for waiting in line.
+const LATENCY_SHARE: f64 = 0.5;
+
+/// What splits must bring at full load to be used for it.
+const SPLIT_GAIN: f64 = 1.08;
+
+/// Batch sizes at which the quickest lane is kept.
+const LATENCY_ROWS: [u32; 2] = [1, 8];
+
+impl Plan {
+    /// Plans for a model's frontier. `slo` 0: none is stated.
+    pub fn make(world: &World, frontier: &[Lane], inputs: &Inputs, rows_max: u32, slo: Nanos) -> Self {
+        let rest = inputs.at_rest(world);
+        let ways: Vec<Way<'_>> = frontier.iter().filter_map(|lane| Way::of(lane, &rest)).collect();
+        let rows: Vec<u32> = ways.iter().map(|way| batch(way, rows_max, slo)).collect();
+        let resources = Resources { now: &rest };
+        let loads: Vec<Vec<f64>> = ways.iter().zip(&rows).map(|(way, rows)| resources.loads(way, *rows)).collect();
+        let Some(optimum) = optimum(&ways, &loads, resources.count()) else { return Self::default() };
+        let price = |at: Option<usize>| at.map_or(0.0, |at| optimum.prices[at] / optimum.flow);
+        let lane = |at: usize| {
+            let places = resources.places(&ways[at]);
+            PlannedLane {
+                lane: ways[at].lane.clone(),
+                share: optimum.amounts[at] / optimum.flow,
+                head_price: price(places[0]),
+                send_price: price(places[1]),
+                tail_price: price(places[2]),
+                back_price: price(places[3]),
+            }
+        };
+        let used = |at: &usize| optimum.amounts[*at] > optimum.flow * 1e-6;
+        let keep = shortlist(&ways, &rows, rows_max, used);
+        Self { lanes: keep.into_iter().map(lane).collect(), row_nanos: 1.0 / optimum.flow }
+    }
+
+    /// Rows a second that flow at full load, as far as is known.
+    pub fn rows_per_second(&self) -> f64 {
+        if self.row_nanos > 0.0 { 1e9 / self.row_nanos } else { 0.0 }
+    }
+
+    /// By how many nanoseconds each row of a batch that takes so much of each part delays each row behind it.
+    pub fn delay(&self, lane: &PlannedLane, spans: &Spans, rows: u32) -> f64 {
+        let cost = spans.head * lane.head_price
+            + spans.send * lane.send_price
+            + spans.tail * lane.tail_price
+            + spans.back * lane.back_price;
+        (cost / f64::from(rows.max(1)) - self.row_nanos).max(0.0)
+    }
+}
+
+/// The most that flows. Splits are used for it only where they bring something: they tie devices together, and what the
+/// tables do not know eats a small gain.
+fn optimum(ways: &[Way<'_>], loads: &[Vec<f64>], resource_count: usize) -> Option<Optimum> {
+    let joint = maximise(loads, resource_count).filter(|optimum| optimum.flow > 0.0)?;
+    let whole: Vec<usize> = (0..ways.len()).filter(|at| ways[*at].lane.class() != LaneClass::Split).collect();
+    let apart: Vec<Vec<f64>> = whole.iter().map(|at| loads[*at].clone()).collect();
+    match maximise(&apart, resource_count).filter(|apart| apart.flow * SPLIT_GAIN >= joint.flow) {
+        Some(apart) => {
+            let mut amounts = vec![0.0; loads.len()];
+            whole.iter().zip(&apart.amounts).for_each(|(at, amount)| amounts[*at] = *amount);
+            Some(Optimum { amounts, ..apart })
+        }
+        None => Some(joint),
+    }
+}
+
+/// The largest batch whose time alone leaves room for a wait; one row where none does.
+fn batch(way: &Way<'_>, rows_max: u32, slo: Nanos) -> u32 {
+    let fits = |rows: &u32| slo == 0 || way.finish(*rows) <= slo as f64 * LATENCY_SHARE;
+    let sizes = TABLE_BATCHES.iter().copied().filter(|rows| *rows < rows_max).chain([rows_max]);
+    sizes.filter(fits).last().unwrap_or(1)
+}
+
+/// Places of the lanes to look at: all that full load uses, and of each kind the quickest and the steadiest.
+fn shortlist(ways: &[Way<'_>], rows: &[u32], rows_max: u32, used: impl Fn(&usize) -> bool) -> Vec<usize> {
+    let mut keep: Vec<usize> =
+        (0..ways.len()).filter(|at| used(at) || ways[*at].lane.class() == LaneClass::Here).collect();
+    let mut tails: Vec<u32> = ways.iter().filter_map(|way| way.lane.tail).collect();
+    tails.sort_unstable();
+    tails.dedup();
+    for tail in tails {
+        for lossless in [false, true] {
+            let fits = |at: &usize| ways[*at].lane.tail == Some(tail) && (!lossless || ways[*at].lane.lossless);
+            let mut take = |cost: &dyn Fn(usize) -> f64, class: Option<LaneClass>| {
+                let of_class = |at: &usize| fits(at) && class.is_none_or(|class| ways[*at].lane.class() == class);
+                keep.extend((0..ways.len()).filter(of_class).min_by(|a, b| cost(*a).total_cmp(&cost(*b))));
+            };
+            for size in LATENCY_ROWS {
+                take(&|at| ways[at].finish(size.min(rows_max)), None);
+            }
+            take(&|at| ways[at].spans(rows[at]).slowest() / f64::from(rows[at]), None);
+            take(&|at| ways[at].finish(1), Some(LaneClass::There));
+        }
+    }
+    keep.sort_unstable();
+    keep.dedup();
+    keep
+}
+
+/// Devices and link directions in one row: devices first, then each link's way there and back.
+struct Resources<'a> {
+    now: &'a Now,
+}
+
+impl Resources<'_> {
+    fn count(&self) -> usize {
+        self.now.devices.len() + 2 * self.now.links.len()
+    }
+
+    /// Places of a way's head, way there, tail and way back.
+    fn places(&self, way: &Way<'_>) -> [Option<usize>; 4] {
+        let device = |id: u32| self.now.devices.iter().position(|device| device.id == id);
+        let link = way.tail.and_then(|(_, link)| self.now.links.iter().position(|known| known.host == link.host));
+        let there = link.map(|link| self.now.devices.len() + 2 * link);
+        [way.lane.head.and_then(device), there, way.lane.tail.and_then(device), there.map(|at| at + 1)]
+    }
+
+    /// What one row of a batch takes of each.
+    fn loads(&self, way: &Way<'_>, rows: u32) -> Vec<f64> {
+        let spans = way.spans(rows);
+        let mut loads = vec![0.0; self.count()];
+        for (place, span) in self.places(way).into_iter().zip([spans.head, spans.send, spans.tail, spans.back]) {
+            if let Some(place) = place {
+                loads[place] += span / f64::from(rows);
+            }
+        }
+        // Something that takes no time at all would flow without bound.
+        if let Some(first) = loads.first_mut().filter(|_| spans.slowest() <= 0.0) {
+            *first = 1.0;
+        }
+        loads
+    }
+}
