@@ -68,6 +68,8 @@ pub(crate) struct Settings {
     pub(crate) body_bytes_max: Option<usize>,
     /// How this host meets others; none: it has no state folder to know them from.
     pub(crate) peers: Option<PeersConfig>,
+    /// Whether any are paired with it.
+    pub(crate) paired: bool,
     /// Most requests held; none: the host's default.
     pub(crate) requests_max: Option<usize>,
     /// Most bytes of input held; none: the host's default.
@@ -86,9 +88,9 @@ pub(crate) fn read_file(named: Option<&Path>) -> Result<(FileConfig, Option<Path
 }
 
 impl Settings {
-    /// Whether other hosts may come: then a host without models of its own has something to do.
+    /// Whether there are other hosts, or some may come: then a host without models of its own has something to do.
     pub(crate) fn has_peers(&self) -> bool {
-        self.peers.as_ref().is_some_and(|peers| peers.listen.is_some())
+        self.paired || self.peers.as_ref().is_some_and(|peers| peers.listen.is_some())
     }
 
     /// Flags over file over defaults.
@@ -120,7 +122,8 @@ impl Settings {
         };
         let state_dir = flags.state_dir.or(file.state_dir).or_else(crate::state::folder);
         let given = GivenPeers { name: flags.name, listen: flags.peer_listen, carrier: flags.carrier };
-        let peers = peers(given, file.peers, state_dir.as_deref())?;
+        let paired = is_paired(state_dir.as_deref())?;
+        let peers = peers(given, file.peers, state_dir.as_deref(), paired)?;
         let mut sched = bps_sched::Config::default();
         file.limits.apply(&mut sched);
         if let Some(queue_max) = flags.queue_max {
@@ -143,6 +146,7 @@ impl Settings {
             activate_on_drop: flags.activate_on_drop.or(file.activate_on_drop).unwrap_or(false),
             record: flags.record.or(file.record),
             peers,
+            paired,
             state_dir,
             profile: flags.profile.map(Into::into).or(file.profile).unwrap_or_default(),
             drain_timeout: flags
@@ -174,7 +178,7 @@ struct GivenPeers {
 
 /// How this host meets others; none without a state folder, which is where they are known from. It listens where it is
 /// told to, else once a host is paired.
-fn peers(given: GivenPeers, file: FilePeers, state_dir: Option<&Path>) -> Result<Option<PeersConfig>> {
+fn peers(given: GivenPeers, file: FilePeers, state_dir: Option<&Path>, paired: bool) -> Result<Option<PeersConfig>> {
     let from_file = |e: String| usage(format!("[peers] {e}"));
     let listen = match (given.listen, &file.listen) {
         (Some(listen), _) => Some(listen),
@@ -186,19 +190,16 @@ fn peers(given: GivenPeers, file: FilePeers, state_dir: Option<&Path>) -> Result
         (None, Some(text)) => CarrierArg::from_str(text, false).map_err(|e| from_file(format!("carrier: {e}")))?,
         (None, None) => CarrierArg::default(),
     };
-    let Some(folder) = state_dir else {
+    if state_dir.is_none() {
         return match listen {
             Some(PeerListen::At(_)) => Err(usage("other hosts are known from the state folder: give --state-dir DIR")),
             _ => Ok(None),
         };
-    };
+    }
     let listen = match listen {
         Some(PeerListen::At(address)) => Some(address),
         Some(PeerListen::Nowhere) => None,
-        None => {
-            let known = PeerStore::open(folder).map_err(|e| usage(format!("the paired hosts: {e}")))?;
-            (!known.list().is_empty()).then_some(DEFAULT_PEER_LISTEN)
-        }
+        None => paired.then_some(DEFAULT_PEER_LISTEN),
     };
     let defaults = PeersConfig::default();
     Ok(Some(PeersConfig {
@@ -208,6 +209,13 @@ fn peers(given: GivenPeers, file: FilePeers, state_dir: Option<&Path>) -> Result
         window: file.window.unwrap_or(defaults.window),
         disk_bytes_max: file.disk_bytes_max.unwrap_or(defaults.disk_bytes_max),
     }))
+}
+
+/// Whether any hosts are known in the state folder.
+fn is_paired(state_dir: Option<&Path>) -> Result<bool> {
+    let Some(folder) = state_dir else { return Ok(false) };
+    let known = PeerStore::open(folder).map_err(|e| usage(e.to_string()))?;
+    Ok(!known.list().is_empty())
 }
 
 /// What this machine calls itself.

@@ -18,6 +18,7 @@
 mod coding;
 mod error;
 pub mod f16;
+pub mod ff;
 pub mod int8;
 mod jpeg;
 pub mod pixels;

@@ -89,7 +89,7 @@ pub struct PolicyChoice {
 
 impl Default for PolicyChoice {
     fn default() -> Self {
-        Self { name_or_path: "batching".into(), config: String::new(), seed: 0, strict: false }
+        Self { name_or_path: "bps".into(), config: String::new(), seed: 0, strict: false }
     }
 }
 

@@ -20,8 +20,8 @@ use bps_engine::{DeviceRequest, Engine, RequestedKind};
 use bps_plugin::{GuestLimits, PolicyEngine};
 use bps_sched::Scheduler;
 use bps_types::Nanos;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -158,7 +158,7 @@ impl Host {
     }
 
     /// What time it is on the clock that receipts and predictions are told in.
-    pub fn clock(&self) -> bps_types::Nanos {
+    pub fn clock(&self) -> Nanos {
         clock::now()
     }
 
@@ -225,6 +225,7 @@ fn assemble(config: HostConfig) -> Result<Host, HostError> {
         state_dir: config.state_dir.clone(),
         next_id: AtomicU32::new(0),
         meets_others: circle.is_some(),
+        codec_timings: OnceLock::new(),
     };
     let roster = circle.as_ref().map(|circle| circle.roster.clone());
     let models =

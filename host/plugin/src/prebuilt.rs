@@ -25,10 +25,16 @@ macro_rules! prebuilt {
     };
 }
 
-static POLICIES: [Prebuilt; 3] = [
+static POLICIES: [Prebuilt; 9] = [
+    prebuilt!("bps", "Cut, batch, codec and share of every host, chosen together from live estimates."),
     prebuilt!("local-only", "One request at a time, on this machine's least busy device."),
     prebuilt!("batching", "Batch size and wait chosen from measured costs, arrivals and deadlines."),
     prebuilt!("round-robin", "This machine's devices take turns, with batches of up to a set size."),
+    prebuilt!("surgeon", "Each request along the cut and codec that answer it first."),
+    prebuilt!("pipelining", "Micro-batches through the cut whose slowest part is the quickest."),
+    prebuilt!("data-parallel", "Whole models on the devices of all hosts, in proportion to their speed."),
+    prebuilt!("remote-only", "Whole models on the best device of another host; here only while none can be reached."),
+    prebuilt!("baselines", "The rules that bps is measured against: Neurosurgeon, DADS, static, greedy, AIMD."),
 ];
 
 /// Misbehaves on request; shows and tests what the host does about it. Not among [`all`].

@@ -10,12 +10,13 @@
 use crate::identity::Identity;
 use crate::quic::config;
 use crate::settings::CarrierChoice;
-use crate::tcp::socket::tune;
+use crate::tcp::{Socket, prepare};
 use crate::tls::{ANY_NAME, client_config};
 use bps_wire::HostKey;
 use parking_lot::Mutex;
 use quinn::{Connection, Endpoint, TransportConfig};
 use rustls::pki_types::ServerName;
+use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -37,7 +38,7 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(3);
 
 /// A connection with TLS done.
 pub(crate) enum Dialled {
-    Tcp(Box<TlsStream<TcpStream>>),
+    Tcp(Box<TlsStream<Socket>>),
     Quic(Connection),
 }
 
@@ -71,21 +72,31 @@ impl Dialler {
         match self.choice {
             CarrierChoice::Quic => self.quic(peer, address).await.map(Dialled::Quic),
             CarrierChoice::Tcp => self.tls(peer, TcpStream::connect(address).await?).await,
-            CarrierChoice::Auto => self.race(peer, address).await,
+            CarrierChoice::Auto => self.choose(peer, address).await,
         }
     }
 
-    async fn race(&self, peer: HostKey, address: SocketAddr) -> io::Result<Dialled> {
-        let began = Instant::now();
+    /// TCP if it answers as only a near host can.
+    async fn choose(&self, peer: HostKey, address: SocketAddr) -> io::Result<Dialled> {
         let connect = TcpStream::connect(address);
         tokio::pin!(connect);
         // On the same machine a slow handshake only means that it is busy.
         let near = if address.ip().is_loopback() { ATTEMPT_MAX / 2 } else { NEAR };
         match timeout(near, &mut connect).await {
-            Ok(Ok(stream)) => return self.tls(peer, stream).await,
-            Ok(Err(_)) => return self.quic(peer, address).await.map(Dialled::Quic),
-            Err(_) => {}
+            Ok(Ok(stream)) => self.tls(peer, stream).await,
+            Ok(Err(_)) => self.quic(peer, address).await.map(Dialled::Quic),
+            Err(_) => self.race(peer, address, connect).await,
         }
+    }
+
+    /// Whichever stands first, QUIC preferred. `connect` is TCP's attempt.
+    async fn race(
+        &self,
+        peer: HostKey,
+        address: SocketAddr,
+        mut connect: impl Future<Output = io::Result<TcpStream>> + Unpin,
+    ) -> io::Result<Dialled> {
+        let began = Instant::now();
         let quic = self.quic(peer, address);
         tokio::pin!(quic);
         let stream = tokio::select! {
@@ -108,10 +119,9 @@ impl Dialler {
     }
 
     async fn tls(&self, peer: HostKey, stream: TcpStream) -> io::Result<Dialled> {
-        tune(&stream);
         let config = client_config(&self.identity, peer).map_err(io::Error::other)?;
         let name = ServerName::try_from(ANY_NAME).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, prepare(stream)).await?;
         Ok(Dialled::Tcp(Box::new(stream.into())))
     }
 
@@ -133,5 +143,43 @@ impl Dialler {
             Some(endpoint) => Ok(endpoint.clone()),
             None => Ok(slot.insert(config::endpoint(any, None)?).clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{PeerStore, Quotas, Rights, Settings, Transport};
+
+    /// Which carrier a dialler comes to in the race, towards a host that listens with `listens`.
+    async fn carrier_towards(listens: CarrierChoice) -> &'static str {
+        let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        let [near, far] = folders.each_ref().map(|f| Identity::load_or_make(f.path()).expect("an identity"));
+        let store = PeerStore::open(folders[1].path()).expect("a store");
+        let (rights, quotas) = (Rights::default(), Quotas::default());
+        store.put(crate::Peer { key: near.key(), name: "near".into(), address: None, rights, quotas }).expect("fits");
+        let settings = Settings {
+            name: "far".into(),
+            software: "test".into(),
+            listen: Some((Ipv4Addr::LOCALHOST, 0).into()),
+            carrier: listens,
+            in_flight_bytes_max: 1 << 20,
+            frame_bytes_max: 1 << 20,
+        };
+        let far_key = far.key();
+        let host = Transport::start(settings, far, store, || bps_types::Nanos::ZERO, Arc::new(|_| ())).expect("starts");
+        let dialler = Dialler::new(near, CarrierChoice::Auto, config::transport(1 << 20));
+        let address = host.listening().expect("it listens");
+        match dialler.race(far_key, address, Box::pin(TcpStream::connect(address))).await.expect("it is reached") {
+            Dialled::Tcp(_) => "tcp",
+            Dialled::Quic(_) => "quic",
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn far_away_quic_is_taken_and_what_is_blocked_is_not_waited_for() {
+        assert_eq!(carrier_towards(CarrierChoice::Auto).await, "quic");
+        assert_eq!(carrier_towards(CarrierChoice::Quic).await, "quic");
+        assert_eq!(carrier_towards(CarrierChoice::Tcp).await, "tcp");
     }
 }

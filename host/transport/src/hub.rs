@@ -8,7 +8,7 @@ use crate::link::Link;
 use crate::outbox::Outbox;
 use crate::peers::{Peer, PeerStore};
 use crate::quic::{QuicLink, config};
-use crate::roster::Roster;
+use crate::roster::{Place, Roster};
 use crate::session::{Session, Sink};
 use crate::settings::{Carrier, Settings};
 use crate::tcp::TcpLink;
@@ -21,6 +21,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::error::Elapsed;
 use tokio::time::{interval, sleep, timeout};
 
 /// First wait before a peer is dialled again; it doubles.
@@ -118,8 +119,10 @@ impl Hub {
                 Ok(Err(error)) => session.end(&error.to_string()),
                 Err(_) => session.end("hello could not be said"),
             }
-            let (reason, _) = session.over().unwrap_or_default();
-            tracing::info!(peer = %session.peer.name, carrier = %session.carrier, reason, "session over");
+            let (reason, was_up) = session.over().unwrap_or_default();
+            if was_up {
+                tracing::info!(peer = %session.peer.name, reason, "session over");
+            }
             hub.roster.over(&session, (hub.clock)());
         });
     }
@@ -155,7 +158,7 @@ impl Hub {
                 None => return,
                 Some(Err(mut place)) => {
                     let taken = Instant::now();
-                    if place.wait_for(|place| *place == crate::roster::Place::Free).await.is_err() {
+                    if place.wait_for(|place| *place == Place::Free).await.is_err() {
                         return;
                     }
                     if taken.elapsed() >= GOOD_SESSION {
@@ -180,20 +183,17 @@ impl Hub {
     async fn reach(self: &Arc<Self>, peer: Peer) -> Result<(), NotReached> {
         let Some(address) = peer.address.clone() else { return Err(NotReached::Given("it has no address")) };
         let ours = self.hello();
-        let greet = |error: tokio::time::error::Elapsed| {
-            tracing::trace!(%error, "hello");
-            NotReached::Silent
-        };
+        let silent = |_: Elapsed| NotReached::Silent;
         let (theirs, link, carrier): (Hello, Box<dyn Link>, Carrier) =
             match self.dialler.dial(peer.key, &address).await? {
                 Dialled::Tcp(mut stream) => {
-                    let theirs = timeout(HELLO_MAX, hello::introduce(&mut stream, &ours)).await.map_err(greet)??;
+                    let theirs = timeout(HELLO_MAX, hello::introduce(&mut stream, &ours)).await.map_err(silent)??;
                     (theirs, Box::new(TcpLink { stream: *stream }), Carrier::Tcp)
                 }
                 Dialled::Quic(connection) => {
                     let (send, receive) = connection.open_bi().await.map_err(io::Error::other)?;
                     let mut stream = tokio::io::join(receive, send);
-                    let theirs = timeout(HELLO_MAX, hello::introduce(&mut stream, &ours)).await.map_err(greet)??;
+                    let theirs = timeout(HELLO_MAX, hello::introduce(&mut stream, &ours)).await.map_err(silent)??;
                     let (receive, send) = stream.into_inner();
                     (theirs, Box::new(QuicLink { connection, send, receive }), Carrier::Quic)
                 }

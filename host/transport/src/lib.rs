@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod arrivals;
+pub mod bench;
 mod dial;
 mod error;
 mod gauge;
@@ -37,10 +38,10 @@ mod tcp;
 pub mod tls;
 mod transport;
 
+pub use bps_wire::HostKey;
 pub use error::{SendError, TransportError};
 pub use happening::{Estimate, Happening, PeerStatus};
 pub use identity::{IDENTITY_FILE, Identity, IdentityError, fingerprint};
 pub use peers::{NAME_BYTES_MAX, PEERS_FILE, PEERS_MAX, Peer, PeerStore, Quotas, Rights, StoreError};
-pub use bps_wire::HostKey;
 pub use settings::{Carrier, CarrierChoice, Settings};
 pub use transport::Transport;

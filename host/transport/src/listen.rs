@@ -11,8 +11,7 @@ use crate::quic::config;
 use crate::roster::{Door, Place};
 use crate::session::Session;
 use crate::settings::{Carrier, CarrierChoice};
-use crate::tcp::TcpLink;
-use crate::tcp::socket::tune;
+use crate::tcp::{TcpLink, prepare};
 use crate::tls::{peer_key, server_config};
 use bps_wire::HostKey;
 use quinn::{Connection, ConnectionError, Endpoint, Incoming};
@@ -141,8 +140,7 @@ async fn accept_quic(endpoint: &Endpoint, hub: &Arc<Hub>, slots: &Arc<Semaphore>
 }
 
 async fn greet_tcp(stream: TcpStream, acceptor: &TlsAcceptor, hub: &Arc<Hub>) -> Result<(), Refused> {
-    tune(&stream);
-    let mut stream = acceptor.accept(stream).await?;
+    let mut stream = acceptor.accept(prepare(stream)).await?;
     let key = stream.get_ref().1.peer_certificates().and_then(peer_key).ok_or(Refused::Nobody)?;
     let session = admit(&mut stream, key, Carrier::Tcp, hub).await?;
     let hello = hub.hello();

@@ -289,3 +289,6 @@ impl State {
         self.accepted.saturating_sub(self.delivered)
     }
 }
+
+#[cfg(test)]
+mod tests;

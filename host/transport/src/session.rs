@@ -22,8 +22,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// A frame's arrival is reported at once unless another was so shortly before.
+/// A frame's arrival is reported at once unless another was so shortly before ...
 const REPORT_GAP: Nanos = Nanos::from_millis(4);
+/// ... and little came since: a sender with little in flight must not wait for reports.
+const REPORT_BYTES: u64 = 512 << 10;
 /// How long goodbyes may take.
 const LAST_WORDS: Duration = Duration::from_millis(400);
 
@@ -210,6 +212,7 @@ impl Session {
         if matches!(self.phase(), Phase::Proving) {
             *self.phase.lock() = Phase::Up { since: now };
             let Peer { key, ref name, rights, quotas, .. } = self.peer;
+            tracing::info!(peer = %name, carrier = %self.carrier, dialled = self.dialled, "session up");
             (self.sink)(Happening::Up { peer: key, name: name.clone(), rights, quotas, carrier: self.carrier });
         }
     }
@@ -243,7 +246,7 @@ impl Session {
     fn report_soon(&self, arrivals: &Arrivals) {
         let now = (self.clock)();
         let mut reported = self.reported.lock();
-        if now.since(*reported) >= REPORT_GAP {
+        if now.since(*reported) >= REPORT_GAP || arrivals.unreported() >= REPORT_BYTES {
             *reported = now;
             drop(reported);
             self.report(arrivals);

@@ -166,7 +166,6 @@ async fn a_peer_that_dies_is_missed_within_a_second_and_found_again() {
         let killed = Instant::now();
         edge_host.until_down().await;
         assert!(killed.elapsed() < Duration::from_secs(1), "{carrier:?}: {:?}", killed.elapsed());
-        std::mem::forget(host.transport.clone());
         drop(host);
         // The port is free once the dead runtime's threads are gone.
         let again = start(address);
@@ -224,9 +223,9 @@ async fn on_one_machine_the_choice_is_tcp_and_without_tcp_quic() {
 #[tokio::test(flavor = "multi_thread")]
 async fn changed_rights_come_with_a_new_session() {
     let (edge, strong) = pair(CarrierChoice::Tcp).await;
-    let mut peer = strong.store.get(&edge.key()).expect("it is paired");
+    let mut peer = strong.ground.store.get(&edge.key()).expect("it is paired");
     peer.rights.execute = false;
-    strong.store.put(peer).expect("there is room");
+    strong.ground.store.put(peer).expect("there is room");
     strong
         .until("it is up on new terms", |log| {
             log.iter().any(|h| matches!(h, Happening::Up { rights, .. } if !rights.execute)).then_some(())

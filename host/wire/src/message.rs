@@ -83,7 +83,7 @@ pub struct Progress {
     pub received: u64,
     /// Bytes that were sent and will never arrive, because their frame was given up on the way.
     pub waived: u64,
-    /// Bytes that arrived while a frame was on its way, less those with which such a time began.
+    /// Bytes that arrived while a frame was on its way, less the first lump of each such time.
     pub busy_bytes: u64,
     /// How long such times were together: `busy_bytes` in `busy` is the goodput of the link.
     pub busy: Nanos,

@@ -61,11 +61,6 @@ impl FrameReader {
         self.header.is_none() && self.buffer.is_empty()
     }
 
-    /// Bytes of the current frame that have not been appended, as far as its header is known.
-    pub fn frame_missing(&self) -> Option<u64> {
-        self.header.map(|_| self.wanted() as u64)
-    }
-
     /// Looks at what was appended. Call it until it wants more.
     ///
     /// # Errors

@@ -80,7 +80,10 @@ impl Memory {
                 PlanEntry {
                     model: model.name.clone(),
                     at: planned.at,
-                    turns: (known.turns.carried.iter().map(|rows| rows.to_bits()).collect(), known.turns.flow.to_bits()),
+                    turns: (
+                        known.turns.carried.iter().map(|rows| rows.to_bits()).collect(),
+                        known.turns.flow.to_bits(),
+                    ),
                     devices: devices
                         .filter_map(|(id, factor)| Some((device_name(world, *id)?, factor.to_bits())))
                         .collect(),

@@ -89,8 +89,10 @@ impl Policy for Bps {
         decision.join_when_due(&self.world, now, &mut room, self.gather.lead);
         let mut present = Now::of(&self.world, now, self.config.stale_ms * 1_000_000);
         present.follow(&room);
+        // Models of which nothing more should go out now.
+        let mut held: Vec<u32> = vec![];
         for queue in now.queues_by_urgency() {
-            let Some(model) = self.world.model(queue.model) else { continue };
+            let Some(model) = self.world.model(queue.model).filter(|model| !held.contains(&model.id)) else { continue };
             let Some(known) = self.models.get_mut(&model.id) else { continue };
             present.tune(model.id, &self.estimates);
             let rows_max = self.gather.rows_max(model);
@@ -102,7 +104,9 @@ impl Policy for Bps {
                 let plan = &planned.plan;
                 let (in_use, turns) = (&mut known.in_use, &mut known.turns);
                 let mut serve = Serve { world, gather, model, plan, hysteresis, in_use, turns };
-                serve.queue(&queue, &mut present, &mut room, &mut decision);
+                if serve.queue(&queue, &mut present, &mut room, &mut decision) {
+                    held.push(model.id);
+                }
             } else {
                 self.gather.serve(&self.world, &self.estimates, &queue, model, &mut room, &mut decision);
                 present.follow(&room);

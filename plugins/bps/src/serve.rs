@@ -8,6 +8,8 @@
 //! most behind its share: at low load that is the quickest, at full load all keep their proportions. A batch is held back
 //! while it would only wait in front of something busy.
 
+use crate::choice::{Bests, Choice, is_uncertain, is_unknown, pour, sizes};
+use crate::heads::{Heads, bits};
 use crate::known::InUse;
 use crate::policy::why;
 use crate::turns::Turns;
@@ -17,8 +19,6 @@ use std::collections::BTreeMap;
 
 /// Dispatches for one queue in one decision, at most; the next decision makes more.
 const DISPATCHES_MAX: u32 = 16;
-/// Steps of the search for the time at which all waiting rows are answered: to a part in ten thousand.
-const POUR_STEPS: u32 = 14;
 /// A batch is cut into pieces that overlap only for this gain.
 const PIECES_GAIN: f64 = 0.95;
 
@@ -33,87 +33,6 @@ pub(crate) struct Serve<'a> {
     pub(crate) turns: &'a mut Turns,
 }
 
-/// Requests at the head that are not given out yet.
-struct Heads {
-    requests: Vec<Request>,
-    /// By place: to be served in this round.
-    open: u32,
-    /// By place: may leave this host.
-    may_leave: u32,
-    /// By place: may meet a lossy codec.
-    may_lose: u32,
-    /// Given out by this decision.
-    given: u32,
-    unseen: u32,
-}
-
-impl Heads {
-    /// Requests that may go along a lane.
-    fn on(&self, lane: &PlannedLane) -> u32 {
-        let leaves = if lane.lane.tail.is_some() { self.may_leave } else { u32::MAX };
-        let loses = if lane.lane.lossless { u32::MAX } else { self.may_lose };
-        self.open & leaves & loses
-    }
-
-    fn rows(&self, places: u32) -> u32 {
-        bits(places).fold(0, |sum, at| sum.saturating_add(self.requests[at].rows))
-    }
-}
-
-fn bits(mut set: u32) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let at = set.trailing_zeros();
-        set &= set.wrapping_sub(1);
-        (at < 32).then_some(at as usize)
-    })
-}
-
-/// A lane that is looked at, and when it answers how many rows: the delay of those behind included.
-struct Choice<'a> {
-    /// Place in the plan.
-    at: usize,
-    planned: &'a PlannedLane,
-    /// The best to its device; the others share that device with it.
-    is_best: bool,
-    way: Way<'a>,
-    /// By batch size; never falling.
-    scores: [f64; TABLE_BATCHES.len()],
-    /// Nanoseconds of each row beyond the largest batch.
-    slope: f64,
-}
-
-impl Choice<'_> {
-    /// Rows answered by a time.
-    fn rows_by(&self, time: f64, sizes: &[u32]) -> f64 {
-        let Some(last) = sizes.len().checked_sub(1).filter(|_| time >= self.scores[0]) else { return 0.0 };
-        if time >= self.scores[last] {
-            return f64::from(sizes[last]) + (time - self.scores[last]) / self.slope.max(1.0);
-        }
-        let above = (1..=last).find(|at| self.scores[*at] > time).unwrap_or(last);
-        let (low, high) = (self.scores[above - 1], self.scores[above]);
-        let share = if high > low { (time - low) / (high - low) } else { 1.0 };
-        f64::from(sizes[above - 1]) + share * f64::from(sizes[above] - sizes[above - 1])
-    }
-}
-
-/// The lane with the best score to each device: device, score, place.
-#[derive(Default)]
-struct Bests(Vec<(u32, f64, usize)>);
-
-impl Bests {
-    fn take(&mut self, device: u32, score: f64, place: usize) {
-        match self.0.iter_mut().find(|known| known.0 == device) {
-            Some(known) if score < known.1 => *known = (device, score, place),
-            Some(_) => {}
-            None => self.0.push((device, score, place)),
-        }
-    }
-
-    fn has(&self, place: usize) -> bool {
-        self.0.iter().any(|known| known.2 == place)
-    }
-}
-
 /// A batch that goes out.
 struct Batch {
     places: u32,
@@ -122,16 +41,17 @@ struct Batch {
 }
 
 impl Serve<'_> {
-    /// Gives out what should go out now.
+    /// Gives out what should go out now. True if something is left that may go any way, and should not go now: then nothing
+    /// of this model should.
     pub(crate) fn queue(
         &mut self,
         queue: &QueueView<'_>,
         now: &mut Now,
         room: &mut Room,
         decision: &mut DecisionBuilder,
-    ) {
+    ) -> bool {
         let mut heads = self.heads(queue, now);
-        let all = heads.open;
+        let (all, mut is_held) = (heads.open, false);
         for _ in 0..DISPATCHES_MAX {
             if heads.open == 0 {
                 break;
@@ -139,7 +59,9 @@ impl Serve<'_> {
             let plan = self.plan;
             let Some((at, batch)) = self.next(queue, &heads, now, decision) else {
                 // The first of them cannot go out now; those with other constraints perhaps can.
-                heads.open &= !self.alike(&heads);
+                let alike = self.alike(&heads);
+                is_held |= alike & heads.may_leave & heads.may_lose != 0;
+                heads.open &= !alike;
                 continue;
             };
             heads.open &= !batch.places;
@@ -151,6 +73,7 @@ impl Serve<'_> {
             // Devices have room for requests that this snapshot does not show: ask again with the next ones.
             decision.wake_after(0);
         }
+        is_held
     }
 
     fn heads(&self, queue: &QueueView<'_>, now: &Now) -> Heads {
@@ -186,18 +109,33 @@ impl Serve<'_> {
         now: &Now,
         decision: &mut DecisionBuilder,
     ) -> Option<(usize, Batch)> {
+        let is_open = |id: &u32| now.device(*id).is_some_and(|device| device.credits > 0);
+        if !self.model.devices.iter().any(is_open) {
+            return None;
+        }
         let rows_max = self.gather.rows_max(self.model);
         let first = 1_u32 << heads.open.trailing_zeros();
         let waiting = heads.rows(heads.open).saturating_add(heads.unseen);
-        let sizes = sizes(rows_max);
-        let choices = self.choices(queue, heads, first, waiting, &sizes, now);
+        let sizes = sizes(waiting.clamp(1, rows_max));
+        // Rows a nanosecond that come while these are on their way, and wait behind them.
+        let coming = f64::from(queue.arrivals_per_second.max(0.0)).min(1e9) / 1e9;
+        let choices = self.choices(heads, first, (waiting, coming), &sizes, now);
         let until = pour(&choices, waiting, &sizes);
         let quickest = choices.iter().map(|choice| choice.scores[0]).fold(f64::MAX, f64::min);
         let mut in_play: Vec<&Choice<'_>> =
             choices.iter().filter(|choice| choice.scores[0] <= until.max(quickest)).collect();
         in_play.sort_by(|a, b| self.order(a).cmp(&self.order(b)).then(a.scores[0].total_cmp(&b.scores[0])));
+        // Lanes over the same devices differ in what they send: where the one whose turn it is must wait, so must they.
+        let mut tried: Vec<(Option<u32>, Option<u32>)> = vec![];
         for choice in in_play {
-            if !choice.way.has_room() || is_uncertain(choice) {
+            let over = (choice.planned.lane.head, choice.planned.lane.tail);
+            if tried.contains(&over) || !choice.way.has_room() || is_uncertain(choice) {
+                continue;
+            }
+            tried.push(over);
+            let busy = choice.way.head.map_or(0.0, |head| head.free_in - self.lead());
+            if busy > 0.0 {
+                decision.wake_after(busy as Nanos);
                 continue;
             }
             let share = choice.rows_by(until, &sizes);
@@ -226,22 +164,24 @@ impl Serve<'_> {
     /// lanes of the optimum.
     fn choices<'n>(
         &'n self,
-        queue: &QueueView<'_>,
         heads: &Heads,
         first: u32,
-        waiting: u32,
+        (waiting, coming): (u32, f64),
         sizes: &[u32],
         now: &'n Now,
     ) -> Vec<Choice<'n>> {
-        let rows_max = sizes.last().copied().unwrap_or(1);
-        let usual = waiting.clamp(1, rows_max);
-        let coming = self.coming(queue);
+        // What nobody would wait for in larger batches is not looked at in larger batches.
+        let usual = sizes.last().copied().unwrap_or(1);
+        let may_lose = heads.may_lose & first != 0;
         // (device, score, place in `found`) of the best lane, and of the best without a head here.
         let (mut best, mut alone) = (Bests::default(), Bests::default());
         let mut found: Vec<(usize, Way<'n>)> = Vec::with_capacity(self.plan.lanes.len());
         for (at, planned) in self.plan.lanes.iter().enumerate() {
             let Some(device) = planned.lane.tail.or(planned.lane.head) else { continue };
-            let Some(way) = Way::of(&planned.lane, now).filter(|_| heads.on(planned) & first != 0) else { continue };
+            if heads.on(planned) & first == 0 || (planned.for_lossless && may_lose) {
+                continue;
+            }
+            let Some(way) = Way::of(&planned.lane, now) else { continue };
             let score = self.score(planned, &way, usual, waiting, coming) * self.discount(planned);
             best.take(device, score, found.len());
             if planned.lane.head.is_none() {
@@ -261,16 +201,10 @@ impl Serve<'_> {
                     floor = floor.max(self.score(planned, way, *rows, waiting, coming));
                     *score = floor;
                 }
-                let slope = way.spans(rows_max).slowest() / f64::from(rows_max);
+                let slope = way.spans(usual).slowest() / f64::from(usual);
                 Choice { at: *at, planned, is_best: best.has(place), way: *way, scores, slope }
             })
             .collect()
-    }
-
-    /// Rows a nanosecond that are expected to come while devices are busy: few at low load, all at full load.
-    fn coming(&self, queue: &QueueView<'_>) -> f64 {
-        let arrivals = f64::from(queue.arrivals_per_second.max(0.0)).min(1e9) / 1e9;
-        arrivals * (arrivals * self.plan.row_nanos).min(1.0)
     }
 
     /// When `rows` rows are answered, with what that costs each row behind them.
@@ -285,9 +219,8 @@ impl Serve<'_> {
     fn discount(&self, planned: &PlannedLane) -> f64 {
         let lane = &planned.lane;
         let Some(used) = lane.tail.and_then(|tail| self.in_use.get(&tail)) else { return 1.0 };
-        let of_optimum = |other: &PlannedLane| {
-            other.share > 0.0 && other.lane.tail == lane.tail && InUse::of(&other.lane) == *used
-        };
+        let of_optimum =
+            |other: &PlannedLane| other.share > 0.0 && other.lane.tail == lane.tail && InUse::of(&other.lane) == *used;
         let keeps = InUse::of(lane) == *used || (planned.share > 0.0 && self.plan.lanes.iter().any(of_optimum));
         if keeps { 1.0 - self.hysteresis } else { 1.0 }
     }
@@ -300,7 +233,7 @@ impl Serve<'_> {
         let (count, rows) = choose_pipelined(&line, rows_max, |rows| choice.way.ends(rows));
         let chosen = bits(places).take(count as usize).fold(0_u32, |set, at| set | 1 << at);
         let mut batch = Batch { places: chosen, rows, piece: self.model.piece_rows(rows) };
-        if choice.planned.lane.class() == LaneClass::Split && count > 1 && batch.piece == 0 {
+        if choice.planned.lane.class() != LaneClass::Here && count > 1 && batch.piece == 0 {
             let behind = f64::from(waiting.saturating_sub(rows));
             let cost = |piece: u32| {
                 let delay = self.plan.delay(choice.planned, &choice.way.spans(piece), piece);
@@ -382,36 +315,4 @@ impl Serve<'_> {
         }
         now.follow(room);
     }
-}
-
-fn is_unknown(planned: &PlannedLane, way: &Way<'_>) -> bool {
-    !planned.lane.measured && way.tail.is_some_and(|(device, _)| device.slowdown == 1.0)
-}
-
-/// A device of another host whose times nobody has measured gets one batch and no more until it has answered.
-fn is_uncertain(choice: &Choice<'_>) -> bool {
-    is_unknown(choice.planned, &choice.way) && choice.way.tail.is_some_and(|(device, _)| device.running > 0)
-}
-
-/// The tables' batch sizes up to the largest batch, which is the last.
-fn sizes(rows_max: u32) -> Vec<u32> {
-    TABLE_BATCHES.iter().copied().filter(|rows| *rows < rows_max).chain([rows_max]).take(TABLE_BATCHES.len()).collect()
-}
-
-/// The time by which all waiting rows are answered if each lane takes what it can by then.
-fn pour(choices: &[Choice<'_>], waiting: u32, sizes: &[u32]) -> f64 {
-    let wanted = f64::from(waiting.max(1));
-    let bests = || choices.iter().filter(|choice| choice.is_best);
-    let by = |time: f64| bests().map(|choice| choice.rows_by(time, sizes)).sum::<f64>();
-    let mut early = bests().map(|choice| choice.scores[0]).fold(f64::MAX, f64::min);
-    let alone = |choice: &Choice<'_>| {
-        let last = sizes.len() - 1;
-        choice.scores[last] + choice.slope.max(1.0) * wanted
-    };
-    let mut late = bests().map(alone).fold(f64::MAX, f64::min).max(early);
-    for _ in 0..POUR_STEPS {
-        let middle = early + (late - early) / 2.0;
-        if by(middle) < wanted { early = middle } else { late = middle }
-    }
-    late
 }

@@ -82,15 +82,7 @@ impl Estimates {
     }
 
     /// Takes in one stage. Only those of this host teach: elsewhere rows of others may have been in the same execution.
-    pub fn learn_stage(
-        &mut self,
-        world: &World,
-        model: u32,
-        device: u32,
-        cuts: (u32, u32),
-        rows: u32,
-        nanos: Nanos,
-    ) {
+    pub fn learn_stage(&mut self, world: &World, model: u32, device: u32, cuts: (u32, u32), rows: u32, nanos: Nanos) {
         if rows == 0 || nanos == 0 || !world.local_devices(model).contains(&device) {
             return;
         }

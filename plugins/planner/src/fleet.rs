@@ -2,9 +2,7 @@
 //! handing a batch to a lane.
 
 use crate::{Codecs, Lane, Now, Tag, Way, lanes};
-use bps_policy_sdk::{
-    DecisionBuilder, ModelInfo, Nanos, QueueView, Room, Snapshot, Table, World, WorldInfo,
-};
+use bps_policy_sdk::{DecisionBuilder, ModelInfo, Nanos, QueueView, Room, Snapshot, Table, World, WorldInfo};
 use std::collections::BTreeMap;
 
 /// A link or a device of another host that was last heard of longer ago is not used.

@@ -21,8 +21,7 @@ const BATCHES: [usize; 2] = [0, 4];
 
 /// The lanes among `all` that are best at some link speed and load; all that are not splits are kept.
 pub fn frontier(all: Vec<Lane>) -> Vec<Lane> {
-    let mut keep: BTreeSet<usize> =
-        (0..all.len()).filter(|at| all[*at].class() != LaneClass::Split).collect();
+    let mut keep: BTreeSet<usize> = (0..all.len()).filter(|at| all[*at].class() != LaneClass::Split).collect();
     let pairs: BTreeSet<_> = all.iter().filter(|lane| lane.class() == LaneClass::Split).map(pair).collect();
     for wanted in pairs {
         let of_pair: Vec<usize> = (0..all.len()).filter(|at| pair(&all[*at]) == wanted).collect();

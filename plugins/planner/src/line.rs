@@ -114,14 +114,17 @@ fn judge(line: &Line, batch: (u32, u32), ends: &impl Fn(u32) -> Ends) -> (u64, u
     let (count, rows) = (batch.0 as usize, batch.1);
     let looked_at = (line.budgets.len() + line.unseen as usize).min(LOOK_AHEAD);
     let whole = ends(rows);
+    let part = |size: usize| match size == count {
+        true => whole,
+        false => ends(((u64::from(rows) * size as u64 / u64::from(batch.0)) as u32).max(1)),
+    };
+    if line.budgets.iter().all(|budget| *budget == Nanos::MAX) {
+        return (0, drained(&part, count, looked_at));
+    }
     let (mut missed, mut done, mut at) = (0, 0, 0);
     while at < looked_at {
         let size = count.min(looked_at - at);
-        let part = if size == count {
-            whole
-        } else {
-            ends(((u64::from(rows) * size as u64 / u64::from(batch.0)) as u32).max(1))
-        };
+        let part = part(size);
         done = if at == 0 { part.first } else { Nanos::saturating_add(done, part.next) };
         for request in at..at + size {
             let budget = line.budgets.get(request).or(line.budgets.last()).copied().unwrap_or(Nanos::MAX);
@@ -130,6 +133,17 @@ fn judge(line: &Line, batch: (u32, u32), ends: &impl Fn(u32) -> Ends) -> (u64, u
         at += size;
     }
     (missed, done)
+}
+
+/// When batches of `count` requests are through with `looked_at` of them.
+fn drained(part: &impl Fn(usize) -> Ends, count: usize, looked_at: usize) -> Nanos {
+    let (full, rest) = (looked_at / count, looked_at % count);
+    if full == 0 {
+        return part(rest).first;
+    }
+    let whole = part(count);
+    let done = whole.first.saturating_add(whole.next.saturating_mul(full as u64 - 1));
+    if rest == 0 { done } else { done.saturating_add(part(rest).next) }
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl Coming {
     /// When something begins that is there `at`, where all that was there before is done first. `free_in` is when what is
     /// there already is done.
     pub fn start(&self, free_in: f64, at: f64) -> f64 {
-        let before = self.0.iter().take_while(|known| known.0 < at);
+        let before = self.0.iter().take_while(|known| known.0 <= at);
         before.fold(free_in, |free, (reach, nanos)| free.max(*reach) + nanos).max(at)
     }
 

@@ -17,6 +17,8 @@ pub struct PlannedLane {
     pub lane: Lane,
     /// Its part of all rows at full load; 0 for a lane that full load has no use for.
     pub share: f64,
+    /// It is here only for requests that must not meet a lossy codec; others have better lanes.
+    pub for_lossless: bool,
     head_price: f64,
     send_price: f64,
     tail_price: f64,
@@ -35,8 +37,8 @@ pub struct Plan {
 /// Part of a model's SLO that the unloaded time of a batch may take; the rest is for waiting in line.
 const LATENCY_SHARE: f64 = 0.5;
 
-/// What splits must bring at full load to be used for it.
-const SPLIT_GAIN: f64 = 1.08;
+/// What splits, or lanes that take turns over the same devices, must bring at full load to be used for it.
+const SIMPLE_GAIN: f64 = 1.08;
 
 /// Batch sizes at which the quickest lane is kept.
 const LATENCY_ROWS: [u32; 2] = [1, 8];
@@ -51,11 +53,12 @@ impl Plan {
         let loads: Vec<Vec<f64>> = ways.iter().zip(&rows).map(|(way, rows)| resources.loads(way, *rows)).collect();
         let Some(optimum) = optimum(&ways, &loads, resources.count()) else { return Self::default() };
         let price = |at: Option<usize>| at.map_or(0.0, |at| optimum.prices[at] / optimum.flow);
-        let lane = |at: usize| {
+        let lane = |(at, for_lossless): (usize, bool)| {
             let places = resources.places(&ways[at]);
             PlannedLane {
                 lane: ways[at].lane.clone(),
                 share: optimum.amounts[at] / optimum.flow,
+                for_lossless,
                 head_price: price(places[0]),
                 send_price: price(places[1]),
                 tail_price: price(places[2]),
@@ -82,33 +85,46 @@ impl Plan {
     }
 }
 
-/// The most that flows. Splits are used for it only where they bring something: they tie devices together, and what the
-/// tables do not know eats a small gain.
+/// The most that flows, as simply as it can be had: splits, and several codecs or cuts over the same devices, are used only
+/// where they bring something. They tie devices together and take turns, which costs what the tables do not know.
 fn optimum(ways: &[Way<'_>], loads: &[Vec<f64>], resource_count: usize) -> Option<Optimum> {
-    let joint = maximise(loads, resource_count).filter(|optimum| optimum.flow > 0.0)?;
-    let whole: Vec<usize> = (0..ways.len()).filter(|at| ways[*at].lane.class() != LaneClass::Split).collect();
-    let apart: Vec<Vec<f64>> = whole.iter().map(|at| loads[*at].clone()).collect();
-    match maximise(&apart, resource_count).filter(|apart| apart.flow * SPLIT_GAIN >= joint.flow) {
-        Some(apart) => {
-            let mut amounts = vec![0.0; loads.len()];
-            whole.iter().zip(&apart.amounts).for_each(|(at, amount)| amounts[*at] = *amount);
-            Some(Optimum { amounts, ..apart })
-        }
-        None => Some(joint),
-    }
+    let all: Vec<usize> = (0..ways.len()).collect();
+    let joint = among(loads, &all, resource_count).filter(|optimum| optimum.flow > 0.0)?;
+    let is_enough = |found: &Optimum| found.flow * SIMPLE_GAIN >= joint.flow;
+    let whole: Vec<usize> = all.iter().copied().filter(|at| ways[*at].lane.class() != LaneClass::Split).collect();
+    let apart = among(loads, &whole, resource_count).filter(is_enough);
+    let found = apart.as_ref().unwrap_or(&joint);
+    // Of the lanes over the same devices, the one that carries most.
+    let over = |at: usize| (ways[at].lane.head, ways[at].lane.tail);
+    let is_main = |at: &usize| {
+        let rivals = all.iter().filter(|rival| over(**rival) == over(*at));
+        found.amounts[*at] > 0.0 && rivals.clone().all(|rival| found.amounts[*rival] <= found.amounts[*at])
+    };
+    let mains: Vec<usize> = all.iter().copied().filter(is_main).collect();
+    among(loads, &mains, resource_count).filter(is_enough).or(apart).or(Some(joint))
+}
+
+/// The most that flows along some of the lanes.
+fn among(loads: &[Vec<f64>], some: &[usize], resource_count: usize) -> Option<Optimum> {
+    let columns: Vec<Vec<f64>> = some.iter().map(|at| loads[*at].clone()).collect();
+    let found = maximise(&columns, resource_count)?;
+    let mut amounts = vec![0.0; loads.len()];
+    some.iter().zip(&found.amounts).for_each(|(at, amount)| amounts[*at] = *amount);
+    Some(Optimum { amounts, ..found })
 }
 
 /// The largest batch whose time alone leaves room for a wait; one row where none does.
 fn batch(way: &Way<'_>, rows_max: u32, slo: Nanos) -> u32 {
     let fits = |rows: &u32| slo == 0 || way.finish(*rows) <= slo as f64 * LATENCY_SHARE;
     let sizes = TABLE_BATCHES.iter().copied().filter(|rows| *rows < rows_max).chain([rows_max]);
-    sizes.filter(fits).last().unwrap_or(1)
+    sizes.rev().find(fits).unwrap_or(1)
 }
 
-/// Places of the lanes to look at: all that full load uses, and of each kind the quickest and the steadiest.
-fn shortlist(ways: &[Way<'_>], rows: &[u32], rows_max: u32, used: impl Fn(&usize) -> bool) -> Vec<usize> {
-    let mut keep: Vec<usize> =
-        (0..ways.len()).filter(|at| used(at) || ways[*at].lane.class() == LaneClass::Here).collect();
+/// Places of the lanes to look at: all that full load uses, and of each kind the quickest and the steadiest. With each,
+/// whether only requests that must not meet a lossy codec have a use for it.
+fn shortlist(ways: &[Way<'_>], rows: &[u32], rows_max: u32, used: impl Fn(&usize) -> bool) -> Vec<(usize, bool)> {
+    let is_kept = |at: &usize| used(at) || ways[*at].lane.class() == LaneClass::Here;
+    let mut keep: Vec<(usize, bool)> = (0..ways.len()).filter(is_kept).map(|at| (at, false)).collect();
     let mut tails: Vec<u32> = ways.iter().filter_map(|way| way.lane.tail).collect();
     tails.sort_unstable();
     tails.dedup();
@@ -117,7 +133,8 @@ fn shortlist(ways: &[Way<'_>], rows: &[u32], rows_max: u32, used: impl Fn(&usize
             let fits = |at: &usize| ways[*at].lane.tail == Some(tail) && (!lossless || ways[*at].lane.lossless);
             let mut take = |cost: &dyn Fn(usize) -> f64, class: Option<LaneClass>| {
                 let of_class = |at: &usize| fits(at) && class.is_none_or(|class| ways[*at].lane.class() == class);
-                keep.extend((0..ways.len()).filter(of_class).min_by(|a, b| cost(*a).total_cmp(&cost(*b))));
+                let best = (0..ways.len()).filter(of_class).min_by(|a, b| cost(*a).total_cmp(&cost(*b)));
+                keep.extend(best.map(|at| (at, lossless)));
             };
             for size in LATENCY_ROWS {
                 take(&|at| ways[at].finish(size.min(rows_max)), None);
@@ -126,8 +143,9 @@ fn shortlist(ways: &[Way<'_>], rows: &[u32], rows_max: u32, used: impl Fn(&usize
             take(&|at| ways[at].finish(1), Some(LaneClass::There));
         }
     }
+    // Of one that is here for both, the first stays: it is for all.
     keep.sort_unstable();
-    keep.dedup();
+    keep.dedup_by_key(|(at, _)| *at);
     keep
 }
 

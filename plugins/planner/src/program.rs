@@ -87,8 +87,8 @@ mod tests {
         // (loads, flow)
         let cases: [(&[&[f64]], f64); 4] = [
             (&[&[2.0]], 0.5),
-            (&[&[2.0, 0.0], &[0.0, 4.0]], 0.75),         // two devices, each for itself
-            (&[&[1.0, 3.0], &[3.0, 1.0]], 0.5),          // half of each way
+            (&[&[2.0, 0.0], &[0.0, 4.0]], 0.75), // two devices, each for itself
+            (&[&[1.0, 3.0], &[3.0, 1.0]], 0.5),  // half of each way
             (&[&[1.0, 1.0], &[0.0, 0.5], &[2.0, 0.0]], 2.5), // the first is not worth its place
         ];
         for (loads, flow) in cases {

@@ -52,7 +52,9 @@ mod tests {
 
     #[test]
     fn what_is_packed_comes_back_to_a_hundredth() {
-        for (tail, cut, bytes, tail_nanos) in [(None, 0, 0.0, 0.0), (Some(3), 117, 802_816.0, 5.43e8), (Some(254), 65_535, 1.0, 9.0)] {
+        for (tail, cut, bytes, tail_nanos) in
+            [(None, 0, 0.0, 0.0), (Some(3), 117, 802_816.0, 5.43e8), (Some(254), 65_535, 1.0, 9.0)]
+        {
             let tag = Tag { tail, cut, bytes, tail_nanos };
             let back = Tag::unpack(tag.pack()).expect("its own");
             assert_eq!((back.tail, back.cut), (tail, cut));

@@ -1,9 +1,11 @@
 //! Worlds of several hosts, and a bench that runs a policy in one of them in virtual time; for native tests of policies.
 
 mod bench;
+mod cases;
 mod grid;
 
 pub use bench::{Bench, Load, Ran};
+pub use cases::{at_rest, rows, told};
 pub use grid::{Cell, Net, grid};
 
 use bps_policy_sdk::{

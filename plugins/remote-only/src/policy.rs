@@ -93,7 +93,7 @@ impl RemoteOnly {
         while let Some(head) = fleet.head(queue, decision.taken(queue.id), rows_max, now) {
             let of = |class: LaneClass| {
                 let ways = fleet.ways(model.id, head, now).filter(move |way| way.lane.class() == class);
-                ways.filter(|way| class == LaneClass::Here || self.carries(way))
+                ways.filter(move |way| class == LaneClass::Here || self.carries(way))
             };
             let finish = |way: &Way<'_>| way.finish(head.rows);
             let raw = fleet.ways(model.id, head, now);
@@ -115,7 +115,8 @@ impl RemoteOnly {
 
     /// Whether a way's codec is the one that was asked for.
     fn carries(&self, way: &Way<'_>) -> bool {
-        let named = |id: u8| self.fleet.world.codecs().iter().any(|codec| codec.id == id && codec.name == self.config.codec);
+        let named =
+            |id: u8| self.fleet.world.codecs().iter().any(|codec| codec.id == id && codec.name == self.config.codec);
         let is_it = match self.config.codec.as_str() {
             "auto" => true,
             "raw" => way.lane.codec == 0,

@@ -197,7 +197,8 @@ mod tests {
         let mut world = World::default();
         world.replace(crate::testing::world(&[(1, "m")], 1));
         // (rows waiting, backlog, rows joined, wake)
-        let cases = [(3, 0, Some(3), None), (3, 900, None, Some(800)), (3, 90, Some(3), None), (32, 900, Some(32), None)];
+        let cases =
+            [(3, 0, Some(3), None), (3, 900, None, Some(800)), (3, 90, Some(3), None), (32, 900, Some(32), None)];
         for (waiting_rows, backlog, joined, wake) in cases {
             let mut now = snapshot(&[], vec![crate::testing::device(1, backlog, 1)]);
             let (id, model, from_cut, until_cut, device) = (7, 1, 0, 1, 1);

@@ -1,8 +1,8 @@
 //! Small worlds and snapshots for the native unit tests of policies.
 
 use crate::{
-    Device, DeviceInfo, DeviceKind, HostInfo, ModelInfo, NO_DEADLINE, Nanos, Outcome, Queue, Snapshot, Table, TableKind,
-    Trigger, WorldInfo,
+    Device, DeviceInfo, DeviceKind, HostInfo, ModelInfo, NO_DEADLINE, Nanos, Outcome, Queue, Snapshot, Table,
+    TableKind, Trigger, WorldInfo,
 };
 
 /// A world of this machine only: the models `(id, name)` with two cuts and batches of up to 32, and the devices

@@ -47,7 +47,7 @@ async fn what_the_host_does() {
     assert_eq!(client.post("/v2/models/digits/infer", &json_request(2, "")).await.status, 200);
 
     let status = admin.call("GET", "/v1/status", &[BEARER], b"").await.json();
-    assert_eq!((&status["ready"], &status["policy"]["active"]["name"]), (&json!(true), &json!("batching")));
+    assert_eq!((&status["ready"], &status["policy"]["active"]["name"]), (&json!(true), &json!("bps")));
     assert_eq!(status["models"][0]["state"], json!("READY"));
     let devices = admin.call("GET", "/v1/devices", &[BEARER], b"").await.json();
     assert_eq!((&devices[0]["name"], &devices[0]["kind"]), (&json!("cpu"), &json!("cpu")));
@@ -88,7 +88,7 @@ async fn policies_are_listed_uploaded_swapped_and_rolled_back() {
     let answer = swap(r#"{"policy":"local-only"}"#).await;
     assert_eq!((answer.status, &answer.json()["to"]["name"]), (200, &json!("local-only")), "{answer:?}");
     let answer = admin.call("POST", "/v1/policy/rollback", &[BEARER], b"").await;
-    assert_eq!((answer.status, &answer.json()["to"]["name"]), (200, &json!("batching")), "{answer:?}");
+    assert_eq!((answer.status, &answer.json()["to"]["name"]), (200, &json!("bps")), "{answer:?}");
     assert_eq!(admin.call("GET", "/v1/policy/swap", &[BEARER], b"").await.status, 405);
     admin.stop().await;
 }

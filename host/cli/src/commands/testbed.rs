@@ -45,7 +45,8 @@ What it does
 How to read the table
   answers/s is the mean with its 95 % interval. The subject (bps, unless --subject) is compared with the best other policy of
   the cell by the ratios within runs: `not worse` means that the interval of the ratio holds 1 or more. Cells that are lost
-  are named at the end. `sent/request` is what receipts count, `on the link` is what the emulator delivered both ways.
+  are named at the end. `sent/request` is what receipts count, `on the link` is what the emulator delivered both ways,
+  probes included. Rows, bytes and plans are of a run's last 4,096 dispatches, so as not to disturb it by asking.
   `usual plan` is the route of most requests: device[from cut..until cut], =codec=> where it crosses the link.
 
 How to choose
@@ -89,6 +90,9 @@ pub(crate) struct TestbedArgs {
     /// A policy: NAME or NAME{JSON}; repeat for more [default: all that the host knows].
     #[arg(long, value_name = "POLICY")]
     policy: Vec<Contender>,
+    /// A folder with components of your own, which --policy may then name.
+    #[arg(long, value_name = "DIR")]
+    policies: Option<PathBuf>,
     /// The policy that is compared with the others.
     #[arg(long, value_name = "POLICY", default_value = "bps")]
     subject: Contender,
@@ -165,6 +169,8 @@ enum LoadArg {
     Periodic,
 }
 
+/// How long a folder of components may take to be compiled.
+const COMPILE_PATIENCE: Duration = Duration::from_secs(30);
 /// A script of a link is short; a larger file is a wrong path.
 const SCRIPT_BYTES_MAX: u64 = 8 << 20;
 
@@ -201,13 +207,14 @@ async fn measure(args: TestbedArgs, out: Output) -> Result<()> {
         device: args.device.clone(),
         server_device: args.server_device.clone(),
         server_policy: args.server_policy.clone(),
+        policies: args.policies.as_deref().map(absolute).transpose()?,
         carrier: args.carrier.clone(),
         files: models::write(&setup.models, &models)?,
         models,
     };
     say("pairing and starting hosts; each measures its models first ...");
     let session = Session::start(&host_plan, &network, setup.slowdowns[0]).await?;
-    let (contenders, missing) = plan::present(&setup.contenders, &session.policies().await?, !args.policy.is_empty())?;
+    let (contenders, missing) = find_policies(&session, &setup.contenders, &args).await?;
     if contenders.is_empty() {
         bail!("none of the policies is there");
     }
@@ -235,6 +242,30 @@ async fn measure(args: TestbedArgs, out: Output) -> Result<()> {
     }
 }
 
+/// Those of the wanted policies that are there. A folder of components is compiled while the host serves already.
+async fn find_policies(
+    session: &Session,
+    wanted: &[Contender],
+    args: &TestbedArgs,
+) -> Result<(Vec<Contender>, Vec<String>)> {
+    let named = !args.policy.is_empty();
+    let patience = if args.policies.is_some() { COMPILE_PATIENCE } else { Duration::ZERO };
+    let begun = Instant::now();
+    loop {
+        let found = plan::present(wanted, &session.policies().await?, named);
+        let whole = found.as_ref().is_ok_and(|(_, missing)| missing.is_empty());
+        if whole || begun.elapsed() >= patience {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Hosts have working folders of their own.
+fn absolute(folder: &Path) -> Result<PathBuf> {
+    folder.canonicalize().map_err(|e| usage(format!("--policies {}: {e}", folder.display())))
+}
+
 fn write_trace(trace: trace::Trace, path: &Path) -> Result<()> {
     let (events, cut_short) = trace.finish();
     model_file::write(path, serde_json::to_string(&events)?.as_bytes())?;
@@ -256,12 +287,12 @@ impl TestbedArgs {
                 [10, 50, 200].iter().flat_map(|rate| [1, 20].map(|rtt| format!("{rate}Mbit/{rtt}ms"))).collect();
             (texts(&["resnet18", "resnet50", "digits"]), vec![4.0, 16.0], links)
         } else if self.short {
-            (texts(&["digits", "resnet18"]), vec![8.0], texts(&["50Mbit/5ms"]))
+            (texts(&["digits", "resnet18"]), vec![4.0], texts(&["50Mbit/5ms"]))
         } else {
             (texts(&["resnet18"]), vec![4.0], texts(&["50Mbit/5ms"]))
         };
         let policies: &[&str] = if self.short { &plan::SHORT_POLICIES } else { &plan::ALL_POLICIES };
-        let (runs, span, settle) = if self.short { (3, 2_000, 500) } else { (5, 5_000, 1_000) };
+        let (runs, span, settle) = if self.short { (3, 1_500, 500) } else { (5, 5_000, 1_000) };
         let mut contenders = or_default(&self.policy, &texts(policies))?;
         let subject = self.subject.label.clone();
         if !contenders.iter().any(|c| c.label == subject) && self.policy.is_empty() {

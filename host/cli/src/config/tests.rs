@@ -24,7 +24,7 @@ fn merged(words: &str, text: &str) -> Settings {
 #[test]
 fn defaults() {
     let settings = merged("", "");
-    assert_eq!((settings.listen.as_str(), settings.policy.as_str()), (DEFAULT_LISTEN, "batching"));
+    assert_eq!((settings.listen.as_str(), settings.policy.as_str()), (DEFAULT_LISTEN, "bps"));
     assert_eq!(settings.admin.to_string(), "http://127.0.0.1:8001");
     assert_eq!((settings.policy_config.as_str(), settings.seed, settings.activate_on_drop), ("", 0, false));
     assert_eq!(settings.model_control, ModelControl::None);
@@ -145,5 +145,43 @@ fn spans() {
     assert_eq!(ok, [500, 2_000, 90_000, 30_000, 3_600_000]);
     for bad in ["", "s", "-1s", "1y", "nans", "1e400s", "NaN"] {
         assert!(span(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn other_hosts_are_met_where_flags_file_and_pairing_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = format!("--state-dir {}", folder.path().display());
+    let peers = |words: &str, text: &str| merged(&format!("{state} {words}"), text).peers.unwrap();
+    assert_eq!(peers("", "").listen, None, "nobody is paired");
+    let text = "[peers]\nname = 'edge'\nlisten = '127.0.0.1:1'\ncarrier = 'quic'\nwindow = 7\ndisk_bytes_max = 9\n";
+    let of_file = PeersConfig {
+        name: "edge".into(),
+        listen: Some("127.0.0.1:1".parse().unwrap()),
+        carrier: bps_transport::CarrierChoice::Quic,
+        window: 7,
+        disk_bytes_max: 9,
+    };
+    assert_eq!(peers("", text), of_file);
+    let flagged = peers("--name strong --peer-listen none --carrier tcp", text);
+    assert_eq!((flagged.name.as_str(), flagged.listen), ("strong", None));
+    assert_eq!((flagged.carrier, flagged.window), (bps_transport::CarrierChoice::Tcp, 7));
+    let serves_others = || merged(&format!("{state} --peer-listen none"), "").has_peers();
+    assert!(!serves_others());
+    let peer = bps_transport::Peer {
+        key: bps_transport::Identity::load_or_make(folder.path()).unwrap().key(),
+        name: "other".into(),
+        address: Some("127.0.0.1:1".into()),
+        rights: bps_transport::Rights::default(),
+        quotas: bps_transport::Quotas::default(),
+    };
+    PeerStore::open(folder.path()).unwrap().put(peer).unwrap();
+    assert!(serves_others(), "it goes to them");
+    assert_eq!(peers("", "").listen, Some(DEFAULT_PEER_LISTEN));
+    for wrong in ["[peers]\nlisten = 'everywhere'\n", "[peers]\ncarrier = 'pigeon'\n"] {
+        assert!(
+            Settings::merge(flags(&state), file(wrong)).unwrap_err().to_string().starts_with("[peers] "),
+            "{wrong}"
+        );
     }
 }

@@ -68,7 +68,7 @@ pub struct FilePeers {
     pub listen: Option<String>,
     /// What carries tensors: `auto`, `quic` or `tcp`.
     pub carrier: Option<String>,
-    /// Dispatches this host takes from others at once.
+    /// Dispatches that each of them may have with each device here at once.
     pub window: Option<u32>,
     /// Disk that models fetched from others may take.
     pub disk_bytes_max: Option<u64>,
@@ -299,6 +299,8 @@ mod tests {
             ("request_bytes_max = 0\n", "bps.toml:1: request_bytes_max must"),
             ("[limits]\n\ndevice_credits = 0\n", "bps.toml:3: limits.device_credits must"),
             ("[limits]\nqueue_requests_max = 0\n", "bps.toml:2: limits.queue_requests_max must"),
+            ("[peers]\nname = \"a\"\nwindow = 0\n", "bps.toml:3: peers.window must"),
+            ("[peers]\nport = 1\n", "bps.toml:2: unknown field `port`"),
             ("\nlimits = { faults_max = 0 }\n", "bps.toml:2: limits.faults_max must"),
             ("\nlimits.decide_budget_ms = 0\n", "bps.toml:2: limits.decide_budget_ms must"),
         ];

@@ -1,6 +1,7 @@
 //! Cost tables of one model: what each stage takes on each device, what crosses each cut, and how it travels.
 
 use super::codings::Codings;
+use bps_codec::CodecTiming;
 use bps_engine::{DeviceDescription, Profile};
 use bps_graph::{Graph, Shapes};
 use bps_types::policy::{DeviceKind, TABLE_BATCHES, Table, TableKind};
@@ -40,8 +41,13 @@ impl Costs {
     }
 
     /// With what codecs cost: for a host that meets others.
-    pub(crate) fn with_codings(mut self, pixels: bool, devices: &[&DeviceDescription]) -> Self {
-        self.codings = Some(Codings::new(&self.cut_bytes, pixels, devices));
+    pub(crate) fn with_codings(
+        mut self,
+        pixels: bool,
+        devices: &[&DeviceDescription],
+        timings: impl Fn(usize) -> Option<Vec<CodecTiming>>,
+    ) -> Self {
+        self.codings = Some(Codings::new(&self.cut_bytes, pixels, devices, timings));
         self
     }
 

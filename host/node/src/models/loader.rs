@@ -9,14 +9,15 @@ use crate::metrics::Metrics;
 use crate::repository::{Source, Versions};
 use crate::state_dir;
 use crate::stats::Stats;
+use bps_codec::CodecTiming;
 use bps_engine::{DeviceDescription, Engine, PixelInput};
 use bps_graph::manifest::{self, ModelManifest, Preprocess};
 use bps_graph::{Graph, Limits};
 use bps_types::ModelId;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// As large as a `model.toml` may be.
 pub(super) const MANIFEST_BYTES_MAX: u64 = 64 << 10;
@@ -30,6 +31,8 @@ pub(crate) struct Loader {
     pub(crate) next_id: AtomicU32,
     /// Whether this host meets others: then models have what others ask for.
     pub(crate) meets_others: bool,
+    /// What codecs cost on each device, once it was measured.
+    pub(crate) codec_timings: OnceLock<Vec<Option<Vec<CodecTiming>>>>,
 }
 
 impl Loader {
@@ -69,7 +72,7 @@ impl Loader {
         let shapes = graph.row_shapes().ok();
         let mut costs = Costs::new(&graph, shapes.as_ref());
         if self.meets_others {
-            costs = costs.with_codings(pixels.is_some(), &devices);
+            costs = costs.with_codings(pixels.is_some(), &devices, |index| self.codec_timings(index));
         }
         for device in &devices {
             let directory = self.state_dir.as_deref();
@@ -103,6 +106,19 @@ impl Loader {
             batch_max,
             costs,
         })
+    }
+
+    /// Measured with the first model, where measuring is wanted: about 100 ms a device.
+    fn codec_timings(&self, index: usize) -> Option<Vec<CodecTiming>> {
+        if self.profile != ProfileChoice::Quick {
+            return None;
+        }
+        let measure = |device: &DeviceDescription| {
+            let timings = self.engine.measure_codecs(device.index);
+            timings.inspect_err(|error| tracing::warn!(%error, device = device.name, "codecs are not measured")).ok()
+        };
+        let timings = self.codec_timings.get_or_init(|| self.devices().iter().map(measure).collect());
+        timings.get(index).cloned().flatten()
     }
 
     fn export(&self, name: &str, graph: &Graph, manifest: &ModelManifest, source: &Source) -> Option<Export> {

@@ -198,7 +198,7 @@ mod tests {
         for _ in 0..ASKS_MAX {
             assert!(fetch.next(now).unwrap().is_some());
             assert_eq!(fetch.next(now + Nanos::from_secs(1)).unwrap(), None);
-            now = now + PATIENCE;
+            now += PATIENCE;
         }
         assert!(fetch.next(now).unwrap_err().contains("no answer"));
         let mut unsent = Fetch::new(offer(), 0);

@@ -11,9 +11,14 @@ use bps_wire::{Answer, Execute, Message};
 use bytes::BytesMut;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Encoding is short next to sending; two threads keep one slow input from holding up the others.
 const THREADS: usize = 2;
+
+/// How often and after which pauses an answer is tried that finds its link full: for as long as its origin waits at most.
+const FULL_TRIES: u32 = 200;
+const FULL_PAUSE: Duration = Duration::from_millis(10);
 
 /// Something to be sent.
 pub(crate) enum Parcel {
@@ -78,9 +83,7 @@ impl Courier {
 fn deliver(parcels: &Receiver<Parcel>, peers: &Peers) {
     for parcel in parcels {
         match parcel {
-            Parcel::Answer { to, answer } => {
-                let _ = peers.send(to, Message::Answer(*answer));
-            }
+            Parcel::Answer { to, answer } => answer_patiently(peers, to, *answer),
             Parcel::Stage { to, mut execute, load, pixels, sent } => {
                 let stage = execute.route.first().map_or((0, 0), |r| (r.codec, r.rate));
                 let result = encode(load, stage, pixels.as_ref()).and_then(|tensors| {
@@ -91,6 +94,18 @@ fn deliver(parcels: &Receiver<Parcel>, peers: &Peers) {
             }
         }
     }
+}
+
+/// An answer that is refused because the link is full is tried again: what it stands for has been computed, and without it
+/// the origin waits until it gives up. Where the link is down, the origin knows.
+fn answer_patiently(peers: &Peers, to: HostId, answer: Answer) {
+    for _ in 0..FULL_TRIES {
+        match peers.send(to, Message::Answer(answer.clone())) {
+            Err(SendError::Full { .. }) => std::thread::sleep(FULL_PAUSE),
+            _ => return,
+        }
+    }
+    tracing::warn!(%to, dispatch = answer.dispatch, "an answer found no room on the link and is dropped");
 }
 
 fn unsent(error: &SendError) -> Failure {

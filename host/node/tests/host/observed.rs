@@ -20,7 +20,7 @@ async fn metrics_statistics_and_receipts_tell_the_same_story() {
         "bps_request_seconds_count{model=\"digits\"} 5",
         "bps_batch_rows_sum{model=\"digits\"} 10",
         "bps_device_up{device=\"cpu\"} 1",
-        "bps_policy_info{name=\"batching\",",
+        "bps_policy_info{name=\"bps\",",
         "nv_inference_request_success{model=\"digits\",version=\"1\"} 5",
         "nv_inference_request_failure{model=\"digits\",version=\"1\"} 1",
     ] {
@@ -34,7 +34,7 @@ async fn metrics_statistics_and_receipts_tell_the_same_story() {
     let receipts = host.receipts(3);
     assert_eq!(receipts.len(), 3);
     let last = &receipts[2];
-    assert_eq!((last.policy.name.as_str(), &*last.model, last.rows), ("batching", "digits", 2));
+    assert_eq!((last.policy.name.as_str(), &*last.model, last.rows), ("bps", "digits", 2));
     assert_eq!(last.verdict, Verdict::Done);
     assert!(last.stages[0].measured.is_some());
     assert!(host.devices()[0].busy_seconds > 0.0);
@@ -46,7 +46,7 @@ async fn the_status_is_of_the_active_policy() {
     infer(&host, image(1, 1)).await.unwrap();
     until("the decision is published", || host.policy_status().decide.count > 0).await;
     let status = host.policy_status();
-    assert_eq!((status.active.name.as_str(), status.generation, status.state.as_str()), ("batching", 1, "stable"));
+    assert_eq!((status.active.name.as_str(), status.generation, status.state.as_str()), ("bps", 1, "stable"));
     assert_eq!(status.ledger, host.ledger());
     let active: Vec<_> = host.policies().into_iter().filter(|p| p.state == PolicyEntryState::Active).collect();
     assert_eq!((active.len(), active[0].digest.as_str()), (1, status.active.digest.as_str()));

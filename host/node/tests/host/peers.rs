@@ -83,7 +83,7 @@ async fn a_model_is_fetched_kept_and_not_shown_to_clients() {
     until("the helper has it", || fetched(&pair.helper)).await;
     until("the origin may use the helper", || pair.origin.peers()[0].models_shared == ["digits"]).await;
     let digest = pair.origin.model("digits", None).unwrap().digest;
-    assert_eq!(kept(pair.folders[1].path()), [digest.clone()]);
+    assert_eq!(kept(pair.folders[1].path()), std::slice::from_ref(&digest));
     let manifest = pair.folders[1].path().join("fetched").join(&digest).join("model.toml");
     assert!(std::fs::read_to_string(manifest).unwrap().contains("batch_max = 7"), "with its owner's settings");
 

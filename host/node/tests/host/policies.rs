@@ -43,7 +43,7 @@ async fn a_policy_that_misbehaves_on_probation_is_rolled_back() {
         assert_eq!(ledger.answered, 40, "{mode}");
         until("the fault is published", || host.policy_status().faults.values().sum::<u64>() > 0).await;
         let status = host.policy_status();
-        assert_eq!(status.active.name, "batching", "{mode}: {status:?}");
+        assert_eq!(status.active.name, "bps", "{mode}: {status:?}");
         // On a machine that is busy enough, any of them may meet the deadline first.
         let blamed = [class, "deadline"].iter().any(|class| status.faults.contains_key(*class));
         assert!(blamed, "{mode}: {:?}", status.faults);
@@ -70,7 +70,7 @@ async fn a_policy_that_never_dispatches_has_stalled() {
     forty_requests(&host).await;
     assert_eq!(settled(&host).await.answered, 40);
     until("the stall is published", || host.policy_status().faults.contains_key("stall")).await;
-    assert_eq!(host.policy_status().active.name, "batching");
+    assert_eq!(host.policy_status().active.name, "bps");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +112,7 @@ async fn a_dropped_in_component_becomes_available_and_no_more() {
     assert_eq!((entry.name.as_str(), &entry.state), ("chaos", &PolicyEntryState::Available));
     let broken = host.policies().into_iter().find(|p| p.name == "broken.wasm");
     assert!(matches!(broken.map(|p| p.state), Some(PolicyEntryState::Rejected { .. })));
-    assert_eq!(host.policy_status().active.name, "batching", "dropping in is not activating");
+    assert_eq!(host.policy_status().active.name, "bps", "dropping in is not activating");
     host.swap_policy(to(&entry.digest[..8])).await.unwrap();
     infer(&host, image(1, 1)).await.unwrap();
     settled(&host).await;

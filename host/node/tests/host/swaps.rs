@@ -38,7 +38,7 @@ async fn a_thousand_swaps_under_load_lose_nothing() {
     let host = start(no_probation).await;
     let stop = Arc::new(AtomicBool::new(false));
     let clients = clients(&host, 6, &stop);
-    let names = ["batching", "round-robin", "local-only"];
+    let names = ["bps", "round-robin", "local-only"];
     let mut resident = None;
     let mut generation = 1;
     for swap in 1..=1_000 {
@@ -78,7 +78,7 @@ async fn a_bad_component_is_refused_with_its_stage() {
     let bad_config = SwapRequest { config: "{\"no-such-field\": 1}".into(), ..to("round-robin") };
     let error = host.swap_policy(bad_config).await.unwrap_err();
     assert_eq!(error.stage(), Some("configured"), "{error}");
-    assert_eq!(host.policy_status().active.name, "batching", "the old one decides");
+    assert_eq!(host.policy_status().active.name, "bps", "the old one decides");
     infer(&host, image(1, 1)).await.unwrap();
     settled(&host).await;
 }
@@ -94,7 +94,7 @@ async fn a_policy_that_fails_its_rehearsal_never_decides() {
         assert_eq!(error.stage(), Some("rehearsed"), "{mode}: {error}");
     }
     let status = host.policy_status();
-    assert_eq!((status.active.name.as_str(), status.generation), ("batching", 1));
+    assert_eq!((status.active.name.as_str(), status.generation), ("bps", 1));
     match host.swap_policy(SwapRequest { rehearse: true, ..to("round-robin") }).await {
         Ok(report) => assert!(report.rehearsal.is_some_and(|text| text.contains("1000 snapshots"))),
         // A machine that is busy with something else makes every policy look slow.
@@ -126,13 +126,13 @@ async fn a_rollback_returns_to_the_one_before() {
     host.swap_policy(seeded).await.unwrap();
     assert_eq!(host.policy_status().seed, 9);
     let standby = host.policies().into_iter().find(|p| p.state == PolicyEntryState::Standby).unwrap();
-    assert_eq!(standby.name, "batching");
+    assert_eq!(standby.name, "bps");
     infer(&host, image(1, 1)).await.unwrap();
     let report = host.rollback_policy().await.unwrap();
-    assert_eq!((report.from.name.as_str(), report.to.name.as_str()), ("round-robin", "batching"));
+    assert_eq!((report.from.name.as_str(), report.to.name.as_str()), ("round-robin", "bps"));
     assert_eq!(report.rollback.as_deref(), Some("asked for"));
     let status = host.policy_status();
-    assert_eq!((status.active.name.as_str(), status.seed), ("batching", 0));
+    assert_eq!((status.active.name.as_str(), status.seed), ("bps", 0));
     infer(&host, image(1, 1)).await.unwrap();
     until("it is settled", || host.ledger().answered == 2).await;
     settled(&host).await;

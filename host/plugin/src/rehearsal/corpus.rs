@@ -18,10 +18,12 @@ pub struct Corpus {
     pub snapshots: Vec<Snapshot>,
 }
 
-/// Devices of the made-up world: three here, one on a peer.
-const DEVICES: u32 = 4;
+/// Devices of the made-up world: three here, one on each of two peers.
+const DEVICES: u32 = 5;
+const LOCAL_DEVICES: u32 = 3;
+const PEERS: u32 = 2;
 const MODELS: u32 = 3;
-const CUTS: u32 = 4;
+const CUTS: u32 = 6;
 const MS: u64 = 1_000_000;
 
 impl Corpus {
@@ -51,7 +53,7 @@ pub(super) fn next(state: &mut u64) -> u64 {
 fn world() -> WorldInfo {
     let device = |id| DeviceInfo {
         id,
-        host: u32::from(id == DEVICES),
+        host: id.saturating_sub(LOCAL_DEVICES),
         name: if id == 3 { "gpu:0".into() } else { format!("cpu:{id}") },
         kind: if id == 3 { DeviceKind::Gpu } else { DeviceKind::Cpu },
         memory_bytes: (id != 2).then_some(8 << 30),
@@ -64,7 +66,8 @@ fn world() -> WorldInfo {
         output_bytes: 4_000,
         batch_max: 32,
         slo: Nanos::from_millis(100 * u64::from(id - 1)),
-        accuracy_budget_ppm: 0,
+        // The first model may lose some accuracy.
+        accuracy_budget_ppm: if id == 1 { 1_000 } else { 0 },
         priority: 100,
         // The second model must stay on one device.
         devices: if id == 2 { vec![1] } else { (1..=DEVICES).collect() },
@@ -72,14 +75,31 @@ fn world() -> WorldInfo {
     let host = |id: u32| HostInfo { id, name: format!("host-{id}"), is_self: id == 0 };
     WorldInfo {
         epoch: 1,
-        hosts: (0..2).map(host).collect(),
+        hosts: (0..=PEERS).map(host).collect(),
         devices: (1..=DEVICES).map(device).collect(),
         models: (1..=MODELS).map(model).collect(),
-        codecs: vec![CodecInfo { id: 0, name: "raw".into(), rates: vec![], lossless: true, for_input: false }],
+        codecs: codecs(),
     }
 }
 
-/// Stage times of models whose batch of 32 costs five times a single row; the third model has none.
+fn codecs() -> Vec<CodecInfo> {
+    let codec = |id, name: &str, rates: &[u8], lossless, for_input| CodecInfo {
+        id,
+        name: name.into(),
+        rates: rates.to_vec(),
+        lossless,
+        for_input,
+    };
+    vec![
+        codec(0, "raw", &[], true, false),
+        codec(1, "raw-zstd", &[], true, false),
+        codec(4, "int8", &[], false, false),
+        codec(6, "jpeg", &[50, 95], false, true),
+    ]
+}
+
+/// Stage times of models whose batch of 32 costs five times a single row, and what crosses their cuts; nothing is known
+/// of the third model.
 fn tables() -> Vec<Table> {
     let mut tables = vec![];
     for (model, device) in (1..MODELS).flat_map(|model| (1..=DEVICES).map(move |device| (model, device))) {
@@ -87,19 +107,41 @@ fn tables() -> Vec<Table> {
         let cost = |batch: f32, cut: u32| row_nanos * (0.87 + 0.13 * batch) * cut as f32 / (CUTS - 1) as f32;
         let values =
             [1.0, 2.0, 4.0, 8.0, 16.0, 32.0].iter().flat_map(|batch| (0..CUTS).map(move |cut| cost(*batch, cut)));
-        let (epoch, codec, kind, measured) = (1, 0, TableKind::StageNanos, device != 4);
-        tables.push(Table {
-            epoch,
-            model,
-            device,
-            codec,
-            kind,
-            measured,
-            shape: vec![6, CUTS],
-            values: values.collect(),
-        });
+        let measured = device <= LOCAL_DEVICES + 1;
+        let stage = table(model, device, 0, TableKind::StageNanos, vec![6, CUTS], values.collect());
+        tables.push(Table { measured, ..stage });
+    }
+    for model in 1..MODELS {
+        let bytes = [602_112.0, 3_211_264.0, 802_816.0, 401_408.0, 100_352.0, 4_000.0];
+        tables.push(table(model, 0, 0, TableKind::CutBytes, vec![CUTS], bytes.to_vec()));
+        tables.extend(codec_tables(model));
     }
     tables
+}
+
+fn codec_tables(model: u32) -> Vec<Table> {
+    // (codec, bits by rate, loss in parts per million by rate)
+    let known: [(u8, &[f32], &[f32]); 3] =
+        [(1, &[22.0], &[]), (4, &[8.0], &[800.0]), (6, &[0.9, 3.4], &[9_000.0, 700.0])];
+    let mut tables = vec![];
+    for (codec, bits, losses) in known {
+        let shape = vec![CUTS, bits.len() as u32];
+        let each = |values: &[f32]| (0..CUTS).flat_map(|_| values.to_vec()).collect::<Vec<f32>>();
+        tables.push(table(model, 0, codec, TableKind::CodecBits, shape.clone(), each(bits)));
+        if !losses.is_empty() {
+            tables.push(table(model, 0, codec, TableKind::CodecLossPpm, shape.clone(), each(losses)));
+        }
+        for device in 1..=DEVICES {
+            let nanos = vec![300_000.0; shape.iter().product::<u32>() as usize];
+            tables.push(table(model, device, codec, TableKind::EncodeNanos, shape.clone(), nanos.clone()));
+            tables.push(table(model, device, codec, TableKind::DecodeNanos, shape.clone(), nanos));
+        }
+    }
+    tables
+}
+
+fn table(model: u32, device: u32, codec: u8, kind: TableKind, shape: Vec<u32>, values: Vec<f32>) -> Table {
+    Table { epoch: 1, model, device, codec, kind, measured: true, shape, values }
 }
 
 struct Maker {
@@ -119,7 +161,9 @@ impl Maker {
         let mut now = Snapshot { now: Nanos(self.clock), world_epoch: 1, ..Snapshot::default() };
         now.trigger = [Trigger::Arrival, Trigger::Completion, Trigger::Timer][self.below(3) as usize];
         now.devices = (1..=DEVICES).map(|id| self.device(id)).collect();
-        now.links = [(0, 1), (1, 0)].map(|(source, target)| self.link(source, target)).to_vec();
+        for peer in 1..=PEERS {
+            now.links.extend([(0, peer), (peer, 0)].map(|(source, target)| self.link(source, target)));
+        }
         match at % 40 {
             0 => now.trigger = Trigger::Activation,
             4 => self.queue(&mut now, 1, 1_000_000, 0),
@@ -180,7 +224,7 @@ impl Maker {
             credits: 2 - running,
             memory_free: (id != 2).then_some(1 << 30),
             slowdown: 0.5 + self.below(100) as f32 / 50.0,
-            age: Nanos(if id == DEVICES { self.below(100 * MS) } else { 0 }),
+            age: Nanos(if id > LOCAL_DEVICES { self.below(100 * MS) } else { 0 }),
         }
     }
 
@@ -189,7 +233,7 @@ impl Maker {
             source,
             target,
             up: self.below(10) > 0,
-            bytes_per_second: 1e8,
+            bytes_per_second: [1e8, 1e7, 1e6][self.below(3) as usize],
             rtt: Nanos(self.below(5 * MS)),
             backlog_bytes: self.below(1 << 20),
             age: Nanos(self.below(MS)),
@@ -245,6 +289,7 @@ mod tests {
         assert!(has(|now| !now.devices.is_empty() && now.devices.iter().all(|device| !device.up)));
         assert!(has(|now| now.slacks.contains(&i64::MIN)));
         assert!(has(|now| now.now == Nanos::MAX));
+        assert!(has(|now| now.links.iter().any(|link| !link.up)) && has(|now| now.links.iter().all(|link| link.up)));
         assert!(corpus.has_work());
     }
 

@@ -6,7 +6,6 @@ use crate::link::LinkError;
 use crate::outbox::{Frame, Outbox};
 use bytes::Bytes;
 use quinn::{Connection, SendStream, VarInt};
-use std::future::Future;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -91,26 +90,24 @@ impl Writing<'_> {
     }
 }
 
-fn write(mut stream: SendStream, frame: Frame) -> impl Future<Output = Written> + Send {
-    async move {
-        stream.set_priority(frame.place.priority()).map_err(|_| LinkError::Closed)?;
-        let mut parts = frame.encoded.parts.clone();
-        let (mut done, mut written) = (0, 0u64);
-        while done < parts.len() {
-            // Cancelled by a recall, a write has written nothing.
-            let step = tokio::select! {
-                step = stream.write_chunks(&mut parts[done..]) => step.map_err(not_written)?,
-                () = frame.ticket.recalled() => return Ok(give_up(stream, frame, written)),
-            };
-            done += step.chunks;
-            written += step.bytes as u64;
-        }
-        if !frame.ticket.sent() {
-            return Ok(give_up(stream, frame, written));
-        }
-        let _ = stream.finish();
-        Ok((frame, None))
+async fn write(mut stream: SendStream, frame: Frame) -> Written {
+    stream.set_priority(frame.place.priority()).map_err(|_| LinkError::Closed)?;
+    let mut parts = frame.encoded.parts.clone();
+    let (mut done, mut written) = (0, 0u64);
+    while done < parts.len() {
+        // Cancelled by a recall, a write has written nothing.
+        let step = tokio::select! {
+            step = stream.write_chunks(&mut parts[done..]) => step.map_err(not_written)?,
+            () = frame.ticket.recalled() => return Ok(give_up(stream, frame, written)),
+        };
+        done += step.chunks;
+        written += step.bytes as u64;
     }
+    if !frame.ticket.sent() {
+        return Ok(give_up(stream, frame, written));
+    }
+    let _ = stream.finish();
+    Ok((frame, None))
 }
 
 fn give_up(mut stream: SendStream, frame: Frame, written: u64) -> (Frame, Option<u64>) {

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
 
 /// Sets what the system allows. None of it is needed for correctness, so what is refused is only logged.
-pub(crate) fn tune(stream: &TcpStream) {
+pub(super) fn tune(stream: &TcpStream) {
     let tell = |what: &str, result: std::io::Result<()>| {
         if let Err(error) = result {
             tracing::debug!(what, %error, "a socket option is not available");

@@ -1,5 +1,7 @@
 //! Hosts of a test: each with its own identity, peer store and transport, all in this process.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use bps_transport::{CarrierChoice, Happening, Identity, Peer, PeerStore, Quotas, Rights, Settings, Transport};
 use bps_types::{DataType, Nanos, Packed};
 use bps_wire::{Execute, HostKey, Message, Route, Trace};
@@ -19,11 +21,11 @@ pub(crate) fn clock() -> Nanos {
 }
 
 pub(crate) struct Host {
-    pub(crate) identity: Identity,
-    pub(crate) store: PeerStore,
+    identity: Identity,
     pub(crate) transport: Transport,
+    /// What it was started from.
+    pub(crate) ground: Ground,
     log: Arc<Mutex<Vec<Happening>>>,
-    _folder: Arc<TempDir>,
 }
 
 /// What a host is made of before it runs; survives it.
@@ -31,7 +33,7 @@ pub(crate) struct Host {
 pub(crate) struct Ground {
     pub(crate) identity: Identity,
     pub(crate) store: PeerStore,
-    folder: Arc<TempDir>,
+    _folder: Arc<TempDir>,
 }
 
 impl Ground {
@@ -39,7 +41,7 @@ impl Ground {
         let folder = tempfile::tempdir().expect("a folder");
         let identity = Identity::load_or_make(folder.path()).expect("an identity");
         let store = PeerStore::open(folder.path()).expect("a store");
-        Self { identity, store, folder: Arc::new(folder) }
+        Self { identity, store, _folder: Arc::new(folder) }
     }
 
     pub(crate) fn key(&self) -> HostKey {
@@ -70,9 +72,10 @@ impl Ground {
         let log = Arc::new(Mutex::new(Vec::new()));
         let told = log.clone();
         let sink = Arc::new(move |happening| told.lock().expect("no panic").push(happening));
-        let (identity, store) = (self.identity.clone(), self.store.clone());
-        let transport = Transport::start(settings, identity.clone(), store.clone(), clock, sink).expect("it starts");
-        Host { identity, store, transport, log, _folder: self.folder.clone() }
+        let identity = self.identity.clone();
+        let transport =
+            Transport::start(settings, identity.clone(), self.store.clone(), clock, sink).expect("it starts");
+        Host { identity, transport, log, ground: self.clone() }
     }
 }
 
@@ -137,20 +140,28 @@ fn is_up(log: &[Happening]) -> bool {
     matches!(last, Some(Happening::Up { .. }))
 }
 
+/// Peers as the test wants them: the first dials the second, at `address` if it is not its own.
+pub(crate) async fn pair_through(
+    change: impl Fn(&mut Settings),
+    address: impl FnOnce(SocketAddr) -> SocketAddr,
+) -> (Host, Host) {
+    let (edge, strong) = (Ground::new(), Ground::new());
+    strong.knows(edge.key(), None);
+    let strong = strong.start(&change);
+    edge.knows(strong.key(), Some(address(strong.address())));
+    let edge = edge.start(&change);
+    edge.until_up().await;
+    strong.until_up().await;
+    (edge, strong)
+}
+
 /// The first dials the second.
 pub(crate) async fn pair(carrier: CarrierChoice) -> (Host, Host) {
     pair_with(|s| s.carrier = carrier).await
 }
 
 pub(crate) async fn pair_with(change: impl Fn(&mut Settings)) -> (Host, Host) {
-    let (edge, strong) = (Ground::new(), Ground::new());
-    strong.knows(edge.key(), None);
-    let strong = strong.start(&change);
-    edge.knows(strong.key(), Some(strong.address()));
-    let edge = edge.start(&change);
-    edge.until_up().await;
-    strong.until_up().await;
-    (edge, strong)
+    pair_through(change, |address| address).await
 }
 
 /// An activation of `bytes`.

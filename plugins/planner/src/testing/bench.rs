@@ -1,9 +1,10 @@
 //! A policy in virtual time: devices, the link's two directions, credits, and clients. Costs are what the tables say, times a
 //! device's true slow-down; each part works on one thing at a time, in order.
 
+mod view;
+
 use super::{Cell, LOCAL, MODEL, REMOTE, tables, world};
-use bps_policy_sdk::testing::{device, snapshot};
-use bps_policy_sdk::{Link, Nanos, Outcome, Policy, Selection, Snapshot, Stage, Trigger, World};
+use bps_policy_sdk::{Nanos, Outcome, Policy, Selection, Stage, Trigger, World};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
@@ -34,6 +35,8 @@ pub struct Ran {
     pub refused: Vec<String>,
     /// Dispatches by the cut at which they left this host; the last cut for those that did not.
     pub cuts: BTreeMap<u32, u32>,
+    /// Part of the time that this host's device, the way there, the other's device and the way back worked.
+    pub busy: [f64; 4],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +72,13 @@ struct Piece {
     away: bool,
 }
 
+impl Piece {
+    /// Where it left this host.
+    fn cut(&self) -> u32 {
+        self.stages.first().filter(|stage| stage.device == LOCAL).map_or(0, |stage| stage.until_cut)
+    }
+}
+
 /// A run.
 pub struct Bench<P> {
     policy: P,
@@ -82,6 +92,9 @@ pub struct Bench<P> {
     waiting: VecDeque<(u64, Nanos)>,
     pieces: BTreeMap<u64, Piece>,
     lines: [VecDeque<u64>; PARTS],
+    /// Pieces that each part works on together: the other host joins what waits and is alike.
+    joined: [usize; PARTS],
+    worked: [f64; PARTS],
     /// Pieces of each dispatch that are still to pass this host's device, and the other's.
     open: BTreeMap<u64, [u32; 2]>,
     outcomes: Vec<Outcome>,
@@ -117,6 +130,8 @@ impl<P: Policy> Bench<P> {
             waiting: VecDeque::new(),
             pieces: BTreeMap::new(),
             lines: Default::default(),
+            joined: [0; PARTS],
+            worked: [0.0; PARTS],
             open: BTreeMap::new(),
             outcomes: vec![],
             answered: vec![],
@@ -148,13 +163,15 @@ impl<P: Policy> Bench<P> {
             self.answered.iter().filter(|(at, _)| *at >= from).map(|(at, asked)| at - asked).collect();
         let mut sorted = counted.clone();
         sorted.sort_unstable();
-        let rank = |share: f64| sorted.get((sorted.len() as f64 * share) as usize).map_or(f64::MAX, |time| *time as f64);
+        let rank =
+            |share: f64| sorted.get((sorted.len() as f64 * share) as usize).map_or(f64::MAX, |time| *time as f64);
         Ran {
             per_second: counted.len() as f64 / (span as f64 * 0.8e-9),
             latency_p50: rank(0.5),
             latency_p95: rank(0.95),
             refused: self.refused.clone(),
             cuts: self.cuts.clone(),
+            busy: self.worked.map(|nanos| nanos / span as f64),
         }
     }
 
@@ -204,15 +221,45 @@ impl<P: Policy> Bench<P> {
     }
 
     fn begin(&mut self, part: usize) {
-        let Some(piece) = self.lines[part].front().and_then(|id| self.pieces.get_mut(id)) else { return };
-        piece.began = self.now;
-        let ends = self.now + piece.spans[part] as Nanos;
-        self.at(ends, Happening::Done(part));
+        let Some(first) = self.lines[part].front().and_then(|id| self.pieces.get(id)) else { return };
+        let (mut count, mut rows, mut span) = (1, first.requests.len(), first.spans[part]);
+        if part == TAIL {
+            let alike = |piece: &&Piece| piece.stages.last() == first.stages.last() && piece.cut() == first.cut();
+            let line = self.lines[part].iter().skip(1).filter_map(|id| self.pieces.get(id));
+            for piece in line.take_while(alike).take_while(|piece| {
+                rows += piece.requests.len();
+                rows <= 32
+            }) {
+                count += 1;
+                span += piece.spans[part];
+            }
+            if count > 1 {
+                let ids: Vec<u64> = self.lines[part].iter().take(count).copied().collect();
+                let pieces: Vec<&Piece> = ids.iter().filter_map(|id| self.pieces.get(id)).collect();
+                let rows: u32 = pieces.iter().map(|piece| piece.requests.len() as u32).sum();
+                let stages = first.stages.clone();
+                span = self.costs(&stages, rows).0[TAIL];
+                for id in ids {
+                    self.pieces.entry(id).and_modify(|piece| piece.spans[TAIL] = span);
+                }
+            }
+        }
+        self.joined[part] = count;
+        self.worked[part] += span;
+        for id in self.lines[part].iter().take(count) {
+            self.pieces.entry(*id).and_modify(|piece| piece.began = self.now);
+        }
+        self.at(self.now + span as Nanos, Happening::Done(part));
     }
 
     fn done(&mut self, part: usize) {
-        let Some(id) = self.lines[part].pop_front() else { return };
+        let ids: Vec<u64> = self.lines[part].drain(..self.joined[part]).collect();
         self.begin(part);
+        ids.into_iter().for_each(|id| self.go_on(id, part));
+    }
+
+    /// Where a piece goes after a part.
+    fn go_on(&mut self, id: u64, part: usize) {
         let half = (self.cell.net.rtt_ms * 5e5) as Nanos;
         let Some(piece) = self.pieces.get(&id) else { return };
         let leaves = piece.stages.last().is_some_and(|stage| stage.device == REMOTE);
@@ -274,16 +321,15 @@ impl<P: Policy> Bench<P> {
         for dispatch in decision.dispatches {
             let chosen: Vec<(u64, Nanos)> = match &dispatch.requests {
                 Selection::Head(count) => self.waiting.iter().take(*count as usize).copied().collect(),
-                Selection::These(ids) => {
-                    self.waiting.iter().filter(|(id, _)| ids.contains(id)).copied().collect()
-                }
+                Selection::These(ids) => self.waiting.iter().filter(|(id, _)| ids.contains(id)).copied().collect(),
             };
             if let Err(why) = self.check(&dispatch.stages, chosen.len(), dispatch.micro_batch) {
                 self.refused.push(why);
                 continue;
             }
             self.waiting.retain(|request| !chosen.contains(request));
-            let until = dispatch.stages.first().filter(|stage| stage.device == LOCAL).map_or(0, |stage| stage.until_cut);
+            let first = dispatch.stages.first().filter(|stage| stage.device == LOCAL);
+            let until = first.map_or(0, |stage| stage.until_cut);
             *self.cuts.entry(until).or_default() += 1;
             let piece = if dispatch.micro_batch == 0 { chosen.len() } else { dispatch.micro_batch as usize };
             self.made += 1;
@@ -307,112 +353,13 @@ impl<P: Policy> Bench<P> {
         let id = self.made;
         let stages = stages.to_vec();
         let first = if stages[0].device == LOCAL { HERE } else { THERE };
-        self.pieces.insert(id, Piece { requests, stages, tag, spans, bytes, dispatch, began: self.now, stage: 0, away: false });
+        let away = first == THERE;
+        self.pieces
+            .insert(id, Piece { requests, stages, tag, spans, bytes, dispatch, began: self.now, stage: 0, away });
         if before > 0.0 {
             self.at(self.now + before as Nanos, Happening::Reach(id, first));
         } else {
             self.enter(id, first);
         }
-    }
-
-    /// What each part takes, the bytes of the way there, and what encoding takes where no device here has a part in it.
-    fn costs(&self, stages: &[Stage], rows: u32) -> ([f64; PARTS], f64, f64) {
-        let (costs, count) = (self.world.costs(), f64::from(rows));
-        let (mut spans, mut from, mut sent, mut before) = ([0.0; PARTS], 0, 0.0, 0.0);
-        for stage in stages {
-            let nanos = costs.stage_nanos(MODEL, stage.device, rows, from, stage.until_cut).unwrap_or(0) as f64;
-            if stage.device == LOCAL {
-                spans[HERE] = nanos * self.truth[0];
-            } else {
-                let codec = self.world.codecs().iter().find(|codec| codec.id == stage.codec);
-                let column =
-                    codec.and_then(|codec| codec.rates.iter().position(|rate| *rate == stage.rate)).unwrap_or(0);
-                let coded = |nanos: f32| f64::from(nanos) * count;
-                let encode = coded(costs.encode_nanos(MODEL, LOCAL, stage.codec, from, column));
-                let bytes = costs.crossing_bytes(MODEL, stage.codec, from, column).unwrap_or(0.0);
-                let bytes_per_nano = self.cell.net.mbit / 8e3;
-                sent = f64::from(bytes) * count;
-                if from == 0 {
-                    before = encode;
-                } else {
-                    spans[HERE] += encode;
-                }
-                spans[THERE] += sent / bytes_per_nano;
-                spans[TAIL] =
-                    nanos * self.truth[1] + coded(costs.decode_nanos(MODEL, REMOTE, stage.codec, from, column));
-                let output = self.world.model(MODEL).map_or(0, |model| model.output_bytes);
-                spans[BACK] = output as f64 * count / bytes_per_nano;
-            }
-            from = stage.until_cut;
-        }
-        (spans, sent, before)
-    }
-
-    fn check(&self, stages: &[Stage], count: usize, micro_batch: u32) -> Result<(), String> {
-        let last = self.world.model(MODEL).map_or(0, |model| model.last_cut());
-        let at_once = if micro_batch == 0 { count } else { count.min(micro_batch as usize) };
-        if count == 0 || at_once > 32 || stages.last().map(|stage| stage.until_cut) != Some(last) {
-            return Err(format!("{count} requests at once along {stages:?}"));
-        }
-        for stage in stages {
-            if self.credits(stage.device) == 0 || (stage.device == REMOTE && !self.link_up) {
-                return Err(format!("no room for {stages:?}"));
-            }
-        }
-        Ok(())
-    }
-
-    fn credits(&self, device: u32) -> u32 {
-        let side = usize::from(device == REMOTE);
-        let held = self.open.values().filter(|open| open[side] > 0).count() as u32;
-        [CREDITS, WINDOW][side].saturating_sub(held)
-    }
-
-    fn backlog(&self, part: usize) -> Nanos {
-        let mut sum = 0.0;
-        for (place, id) in self.lines[part].iter().enumerate() {
-            let Some(piece) = self.pieces.get(id) else { continue };
-            let passed = if place == 0 { (self.now - piece.began) as f64 } else { 0.0 };
-            sum += (piece.spans[part] - passed).max(0.0);
-        }
-        sum as Nanos
-    }
-
-    fn snapshot(&self, trigger: Trigger) -> Snapshot {
-        let devices = [(LOCAL, HERE), (REMOTE, TAIL)].map(|(id, part)| {
-            // What is on its way to the other host counts as its, as it does for the real one.
-            let coming = self.pieces.iter().filter(|(at, piece)| piece.away && !self.lines[TAIL].contains(at));
-            let coming: Vec<f64> = coming.map(|(_, piece)| piece.spans[TAIL]).collect();
-            let (nanos, count) = if part == TAIL { (coming.iter().sum(), coming.len()) } else { (0.0, 0) };
-            let mut standing = device(id, self.backlog(part) + nanos as Nanos, self.credits(id));
-            standing.running = (self.lines[part].len() + count) as u32;
-            standing.up = id == LOCAL || self.link_up;
-            standing.slowdown = self.truth[usize::from(id == REMOTE)] as f32;
-            standing
-        });
-        let mut now = snapshot(&[(MODEL, self.waiting.len() as u32)], devices.to_vec());
-        (now.now, now.trigger) = (self.now, trigger);
-        for (at, (id, asked)) in self.waiting.iter().take(32).enumerate() {
-            (now.ids[at], now.waits[at]) = (*id, self.now - asked);
-        }
-        let recent = self.answered.iter().filter(|(at, _)| *at + 1_000_000_000 > self.now).count();
-        now.queues[0].oldest_wait = now.waits[0];
-        now.queues[0].arrivals_per_second = match self.load {
-            Load::Clients(_) => recent as f32,
-            Load::Every(span) => 1e9 / span as f32,
-        };
-        for (source, target, part) in [(0, 1, THERE), (1, 0, BACK)] {
-            let bytes_per_second = (self.cell.net.mbit * 1e6 / 8.0) as f32;
-            let backlog_bytes = (self.backlog(part) as f64 * f64::from(bytes_per_second) / 1e9) as u64;
-            let (up, rtt, age) = (self.link_up, (self.cell.net.rtt_ms * 1e6) as Nanos, 0);
-            now.links.push(Link { source, target, up, bytes_per_second, rtt, backlog_bytes, age });
-        }
-        for piece in self.pieces.values() {
-            now.flight_tags.push(piece.tag);
-            now.flight_stages.push(piece.stage);
-            now.flight_devices.push(piece.stages[usize::from(piece.stage)].device);
-            now.flight_rows.push(piece.requests.len() as u32);
-        }
-        now
     }
 }

@@ -68,11 +68,6 @@ impl Dispatch {
         };
         self.stages.iter().map(stage).collect::<Vec<_>>().join(" ")
     }
-
-    /// Whether a stage is on another host.
-    pub(super) fn leaves(&self) -> bool {
-        self.stages.iter().any(|s| s.host().is_some())
-    }
 }
 
 /// The receipts in an answer of the admin interface.
@@ -80,6 +75,12 @@ pub(super) fn read(answer: &Value) -> Vec<Dispatch> {
     let list = answer.get("receipts").unwrap_or(answer);
     let items = list.as_array().map(Vec::as_slice).unwrap_or_default();
     items.iter().filter_map(|item| Dispatch::deserialize(item).ok()).collect()
+}
+
+/// Adds what is newer than what is there; receipts come in the order in which dispatches ended.
+pub(super) fn add(kept: &mut Vec<Dispatch>, read: Vec<Dispatch>) {
+    let last = kept.last().map_or(0, |d| d.ended);
+    kept.extend(read.into_iter().filter(|d| d.ended > last));
 }
 
 /// What the dispatches of one run come to.
@@ -155,9 +156,18 @@ pub(super) mod tests {
             ("bps", "=int8=> server/cpu[0..3]")
         );
         assert_eq!((read_one[0].stages[0].host(), read_one[0].stages[0].device()), (Some("server"), "cpu"));
-        assert!(read_one[0].leaves() && read_one[0].is_done());
+        assert!(read_one[0].is_done());
         assert_eq!(read(&json!({ "receipts": [{}] })), [Dispatch::default()]);
         assert!(read(&json!([{ "at": "noon" }])).is_empty() && read(&json!(7)).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_kept_twice() {
+        let at = |ended| dispatch(0, ended, &[]);
+        let mut kept = Vec::new();
+        add(&mut kept, vec![at(1), at(2)]);
+        add(&mut kept, vec![at(1), at(2), at(3)]);
+        assert_eq!(kept, [at(1), at(2), at(3)]);
     }
 
     #[test]

@@ -12,8 +12,8 @@ const MANY: usize = 50;
 const STEP: f64 = 0.05;
 /// The shortest stretch over which a throughput is taken, seconds.
 const STRETCH: f64 = 0.5;
-/// A throughput has recovered when it has this share of the level it settles at.
-const RECOVERED: f64 = 0.9;
+/// A throughput has recovered when it has this share of the level it settles at: less would be noise of short stretches.
+const RECOVERED: f64 = 0.8;
 
 /// Figures of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -82,7 +82,7 @@ pub(super) struct Reaction {
     pub(super) before: f64,
     /// Answers per second once it had settled: in the second half of the time until the next event.
     pub(super) after: f64,
-    /// Until throughput had reached 90 % of that; none where it never did.
+    /// Until throughput had reached 80 % of that; none where it never did.
     pub(super) recovered_ms: Option<f64>,
     /// Requests that missed their deadline or had no answer until the next event.
     pub(super) missed: u64,
@@ -250,7 +250,7 @@ mod tests {
         assert!((reaction.before - 100.0).abs() < 1.0 && (reaction.after - 40.0).abs() < 1.0, "{reaction:?}");
         assert!((reaction.new_plan_ms.unwrap() - 300.0).abs() < 1.0, "{reaction:?}");
         let recovered = reaction.recovered_ms.unwrap();
-        assert!((300.0..=400.0).contains(&recovered), "{recovered}");
+        assert!((250.0..=400.0).contains(&recovered), "{recovered}");
         assert_eq!(reaction.missed, 1);
     }
 

@@ -37,6 +37,8 @@ pub(super) struct HostSpec {
     pub(super) device: String,
     /// The policy it starts with.
     pub(super) policy: String,
+    /// `--policies`.
+    pub(super) policies: Option<PathBuf>,
     /// `--carrier`.
     pub(super) carrier: String,
     /// The folder of models, and files beside it.
@@ -172,6 +174,9 @@ impl HostSpec {
         command.args(["--carrier", &self.carrier, "--profile", "quick"]);
         command.arg("--admin").arg(format!("unix:{}", self.folder.join("admin.sock").display()));
         command.arg("--state-dir").arg(&self.folder).arg("--models").arg(&self.models);
+        if let Some(policies) = &self.policies {
+            command.arg("--policies").arg(policies);
+        }
         for file in &self.files {
             command.arg("--model").arg(file);
         }

@@ -44,8 +44,6 @@ pub(super) struct Work {
     pub(super) span: Duration,
     /// What arrivals are drawn from.
     pub(super) seed: u64,
-    /// How long an answer is of use.
-    pub(super) deadline: Option<Duration>,
     /// When the window begins.
     pub(super) opens: Instant,
 }

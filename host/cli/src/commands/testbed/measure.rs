@@ -1,7 +1,8 @@
 //! The measurement: cells, and in each the policies in turn, run by run.
 
-use super::dispatch;
+use super::dispatch::{self, Dispatch};
 use super::figures::{self, Event, Figures};
+use super::host::HostProcess;
 use super::load::{self, Shape, Work};
 use super::plan::{Cell, Contender, LinkChoice, ModelChoice};
 use super::report::{CellReport, Row};
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How often a policy is tried again after the host went back to another.
 const TRIES: u32 = 3;
+/// How often receipts are read in a run in which something is done to the system: a host keeps 4,096.
+const KEEP_EVERY: Duration = Duration::from_millis(1_000);
 /// From now to the beginning of a run: threads have started by then.
 const AHEAD: Duration = Duration::from_millis(50);
 
@@ -184,18 +187,11 @@ impl Measure<'_> {
         let mut loads = Vec::new();
         for edge in &session.edges {
             let address = edge.spec.ports.client;
-            let work = Work {
-                shape: setup.shape,
-                settle: setup.settle,
-                span: setup.span,
-                seed,
-                deadline: setup.deadline,
-                opens,
-            };
+            let work = Work { shape: setup.shape, settle: setup.settle, span: setup.span, seed, opens };
             tokio::time::sleep_until(begins.into()).await;
             loads.push(load::start(&edge.spec.site, move || client(address), questions, work)?);
         }
-        let events = self.deeds(session, start, opens).await?;
+        let (events, early) = self.under_way(session, start, opens).await?;
         let mut answers = Vec::new();
         for load in loads {
             answers.extend(load.await.context("a thread of load panicked")??);
@@ -208,7 +204,7 @@ impl Measure<'_> {
         let status = session.edges[0].ask("/v1/status").await?;
         figures.decide_p50_us = status["policy"]["decide"]["p50_us"].as_f64();
         figures.decide_p99_us = status["policy"]["decide"]["p99_us"].as_f64();
-        let parts = self.parts(session, begins).await?;
+        let parts = self.parts(session, begins, early).await?;
         let (mut own, mut plans) = (Vec::new(), Vec::new());
         let opened = nanos(opens, self.epoch);
         for part in parts.iter().take(session.edges.len()) {
@@ -232,10 +228,27 @@ impl Measure<'_> {
         Ok((figures, active))
     }
 
-    /// Does to the system what the run asks for, at its times.
-    async fn deeds(
+    /// Does to the system what the run asks for, at its times, and meanwhile keeps the receipts of the weak hosts: what
+    /// is done early in a long run would else be forgotten by its end. A steady run is left alone.
+    async fn under_way(
         &mut self,
         session: &mut Session,
+        start: bps_emulator::Conditions,
+        opens: Instant,
+    ) -> Result<(Vec<Event>, Vec<Vec<Dispatch>>)> {
+        let setup = self.setup;
+        let Session { network, edges, server } = session;
+        if setup.is_steady() {
+            return Ok((Vec::new(), vec![Vec::new(); edges.len()]));
+        }
+        let closes = opens + setup.span;
+        tokio::try_join!(self.deeds(network, server, start, opens), keep_receipts(edges, closes))
+    }
+
+    async fn deeds(
+        &mut self,
+        network: &Network,
+        server: &mut HostProcess,
         start: bps_emulator::Conditions,
         opens: Instant,
     ) -> Result<Vec<Event>> {
@@ -248,26 +261,25 @@ impl Measure<'_> {
         let mut events = Vec::new();
         for (at, deed) in deeds.into_iter().filter(|(at, _)| *at < setup.span) {
             tokio::time::sleep_until((opens + at).into()).await;
-            let done = Instant::now();
-            let (kind, text) = match deed {
+            let begun = Instant::now();
+            let (done, kind, text) = match deed {
                 Deed::Link(step) => {
-                    session.network.set(step.conditions);
+                    network.set(step.conditions);
                     if step.readdress {
-                        session.network.roam()?;
+                        network.roam()?;
                     }
-                    ("link", step.text)
+                    (begun, "link", step.text)
                 }
                 Deed::Kill => {
-                    session.server.kill();
-                    ("host", "server killed".to_owned())
+                    server.kill();
+                    (begun, "host", "server killed".to_owned())
                 }
                 Deed::Restart => {
-                    session.server.restart().await?;
-                    ("host", "server serves again".to_owned())
+                    server.restart().await?;
+                    // It takes its time, and counts from when it serves.
+                    (Instant::now(), "host", "server serves again".to_owned())
                 }
             };
-            // A restart takes its time; it counts from when it serves.
-            let done = if kind == "host" { Instant::now() } else { done };
             self.moment(done, kind, text.clone());
             events.push(Event { at: done.saturating_duration_since(opens).as_secs_f64(), text });
         }
@@ -275,13 +287,15 @@ impl Measure<'_> {
     }
 
     /// What each host dispatched since, the server last where it lives.
-    async fn parts(&self, session: &mut Session, since: Instant) -> Result<Vec<HostPart>> {
+    async fn parts(&self, session: &mut Session, since: Instant, early: Vec<Vec<Dispatch>>) -> Result<Vec<HostPart>> {
         let alive = session.server.is_alive();
         let hosts = session.edges.iter().chain(alive.then_some(&session.server));
+        let mut early = early.into_iter();
         let mut parts = Vec::new();
         for host in hosts {
             let clock_offset = host.clock_offset(self.epoch).await?;
-            let mut dispatches = dispatch::read(&host.receipts().await?);
+            let mut dispatches = early.next().unwrap_or_default();
+            dispatch::add(&mut dispatches, dispatch::read(&host.receipts().await?));
             dispatches.retain(|d| d.at as i64 - clock_offset >= nanos(since, self.epoch));
             parts.push(HostPart { name: host.spec.name.clone(), clock_offset, dispatches });
         }
@@ -291,9 +305,21 @@ impl Measure<'_> {
     fn moment(&mut self, at: Instant, kind: &'static str, text: String) {
         let at = nanos(at, self.epoch).max(0) as u64;
         if let Some(trace) = &mut self.trace {
-            trace.moment(&Moment { at, kind, text });
+            trace.moment(Moment { at, kind, text });
         }
     }
+}
+
+/// Every dispatch that these hosts tell of until then.
+async fn keep_receipts(hosts: &[HostProcess], until: Instant) -> Result<Vec<Vec<Dispatch>>> {
+    let mut kept = vec![Vec::new(); hosts.len()];
+    while Instant::now() < until {
+        tokio::time::sleep(KEEP_EVERY).await;
+        for (host, kept) in hosts.iter().zip(&mut kept) {
+            dispatch::add(kept, dispatch::read(&host.receipts().await?));
+        }
+    }
+    Ok(kept)
 }
 
 /// On the test bed's clock.

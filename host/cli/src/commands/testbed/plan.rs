@@ -10,16 +10,18 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Policies that take part unless others are named: every baseline, then the product's own.
-pub(super) const ALL_POLICIES: [&str; 12] = [
+pub(super) const ALL_POLICIES: [&str; 14] = [
     "local-only",
     "batching",
     "round-robin",
     "remote-only",
+    r#"remote-only{"codec":"jpeg"}"#,
     "data-parallel",
     "surgeon",
     "pipelining",
     r#"baselines{"mode":"neurosurgeon"}"#,
     r#"baselines{"mode":"dads"}"#,
+    r#"baselines{"mode":"static"}"#,
     r#"baselines{"mode":"greedy"}"#,
     r#"baselines{"mode":"aimd"}"#,
     "bps",
@@ -53,10 +55,9 @@ impl FromStr for Contender {
         let mut label = policy.to_owned();
         if !config.is_empty() {
             let parsed: Value = serde_json::from_str(config).map_err(|e| format!("{text:?}: not JSON: {e}"))?;
-            match parsed["mode"].as_str() {
-                Some(mode) if parsed.as_object().is_some_and(|o| o.len() == 1) => label = format!("{policy} {mode}"),
-                _ => label = format!("{policy} {config}"),
-            }
+            // One word, as in `mode` or `codec`, says enough.
+            let words = parsed.as_object().filter(|o| o.len() == 1).and_then(|o| o.values().next()?.as_str());
+            label = format!("{policy} {}", words.unwrap_or(config));
         }
         Ok(Self { label, policy: policy.to_owned(), config: config.to_owned() })
     }

@@ -235,7 +235,7 @@ impl CellReport {
             ">rows",
             ">decide",
             ">swap",
-            "right",
+            ">right",
             "usual plan",
         ]);
         for row in &self.rows {

@@ -31,6 +31,8 @@ pub(super) struct HostPlan {
     pub(super) server_device: String,
     /// The policy that the server joins arrived stages by.
     pub(super) server_policy: String,
+    /// A folder of policy components.
+    pub(super) policies: Option<PathBuf>,
     /// `--carrier`.
     pub(super) carrier: String,
     /// The folder of models.
@@ -64,6 +66,7 @@ impl Session {
                 _ => format!("{},slowdown={slowdown}", plan.device),
             },
             policy: if number == last { plan.server_policy.clone() } else { "local-only".into() },
+            policies: plan.policies.clone(),
             carrier: plan.carrier.clone(),
             models: plan.models.clone(),
             files: plan.files.clone(),

@@ -1,16 +1,17 @@
 //! What happened, as a Chrome trace: JSON that Perfetto and chrome://tracing open. Pure.
 //!
-//! One time line, the test bed's. Each host is a process with a track per device, made of its own receipts; "seen from"
-//! tracks show what an origin was told of stages elsewhere. A transfer is the time between the end of one stage and the
-//! beginning of the next on another host: queueing on both sides is in it. Transfers and whole dispatches overlap, so that
-//! they are asynchronous spans.
+//! One time line, the test bed's. Each host is a process. A device has a track for the stages of its host's own requests,
+//! and one "seen from" each other host for theirs: a helper keeps no receipts of what it did for others, its report comes
+//! back with the answer, in the origin's time. A transfer is the time between the end of one stage and the beginning of
+//! the next on another host: queueing on both sides is in it. Spans that overlap are on lanes of their own.
 
 use super::dispatch::{Dispatch, Stage};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
-/// Most events written; a trace of more opens in no viewer.
-const EVENTS_MAX: usize = 400_000;
-/// The track of what happens to all.
+/// Most spans written; a trace of more opens in no viewer.
+const SPANS_MAX: usize = 200_000;
+/// The process of what happens to all.
 const TESTBED: usize = 0;
 
 /// One host's part in a stretch of time.
@@ -35,29 +36,41 @@ pub(super) struct Moment {
     pub(super) text: String,
 }
 
+/// Something that took time, nanoseconds on the test bed's clock.
+#[derive(Debug)]
+struct Span {
+    process: usize,
+    track: String,
+    category: &'static str,
+    name: String,
+    from: i64,
+    until: i64,
+    details: Value,
+}
+
 /// A trace in the making.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Trace {
-    events: Vec<Value>,
-    /// Process and thread names, in the order of their numbers.
+    spans: Vec<Span>,
+    moments: Vec<Moment>,
+    /// Names of processes, in the order of their numbers.
     processes: Vec<String>,
-    threads: Vec<(usize, String)>,
-    spans: u64,
     full: bool,
 }
 
 impl Trace {
     /// An empty one.
     pub(super) fn new() -> Self {
-        Self { processes: vec!["test bed".into()], ..Self::default() }
+        Self { spans: Vec::new(), moments: Vec::new(), processes: vec!["test bed".into()], full: false }
     }
 
     /// Adds a moment.
-    pub(super) fn moment(&mut self, moment: &Moment) {
-        let thread = self.thread(TESTBED, moment.kind);
-        let event = json!({ "name": moment.text, "cat": moment.kind, "ph": "i", "s": "g", "ts": micros(moment.at as i64),
-                            "pid": TESTBED, "tid": thread });
-        self.push(event);
+    pub(super) fn moment(&mut self, moment: Moment) {
+        if self.moments.len() < SPANS_MAX {
+            self.moments.push(moment);
+        } else {
+            self.full = true;
+        }
     }
 
     /// Adds what the hosts did in a stretch.
@@ -72,18 +85,29 @@ impl Trace {
 
     /// The file's content, and whether something was left out since there was too much.
     pub(super) fn finish(mut self) -> (Value, bool) {
+        let mut events = Vec::with_capacity(self.spans.len() + self.moments.len());
+        let mut threads = Threads::default();
+        for moment in &self.moments {
+            let thread = threads.number(TESTBED, moment.kind);
+            events.push(json!({ "name": moment.text, "cat": moment.kind, "ph": "i", "s": "g",
+                "ts": micros(moment.at as i64), "pid": TESTBED, "tid": thread }));
+        }
+        self.spans.sort_by_key(|s| (s.from, s.until));
+        for span in &self.spans {
+            let thread = threads.lane(span);
+            events.push(json!({ "name": span.name, "cat": span.category, "ph": "X", "ts": micros(span.from),
+                "dur": micros(span.until - span.from), "pid": span.process, "tid": thread, "args": span.details }));
+        }
         for (number, name) in self.processes.iter().enumerate() {
-            self.events.push(json!({ "name": "process_name", "ph": "M", "pid": number, "args": { "name": name } }));
-            self.events.push(
-                json!({ "name": "process_sort_index", "ph": "M", "pid": number, "args": { "sort_index": number } }),
-            );
+            let about = |what: &str, args: Value| json!({ "name": what, "ph": "M", "pid": number, "args": args });
+            events.push(about("process_name", json!({ "name": name })));
+            events.push(about("process_sort_index", json!({ "sort_index": number })));
         }
-        for (number, (process, name)) in self.threads.iter().enumerate() {
-            self.events.push(
-                json!({ "name": "thread_name", "ph": "M", "pid": process, "tid": number, "args": { "name": name } }),
-            );
+        for ((process, name), number) in &threads.numbers {
+            events.push(json!({ "name": "thread_name", "ph": "M", "pid": process, "tid": number,
+                "args": { "name": name } }));
         }
-        (json!({ "displayTimeUnit": "ms", "traceEvents": self.events }), self.full)
+        (json!({ "displayTimeUnit": "ms", "traceEvents": events }), self.full)
     }
 
     fn dispatch(&mut self, process: usize, host: &HostPart, dispatch: &Dispatch) {
@@ -93,70 +117,52 @@ impl Trace {
             "plan": dispatch.plan(), "ended": dispatch.verdict });
         let name = if dispatch.why.is_empty() { &dispatch.model } else { &dispatch.why };
         let whole = (local(dispatch.at), local(dispatch.ended));
-        self.overlapping(process, "dispatches", "dispatch", name, whole, &details);
+        self.span((process, "dispatches"), "dispatch", name, whole, details);
         let mut before: Option<&Stage> = None;
         for stage in &dispatch.stages {
-            let (Some(began), Some(measured)) = (stage.began, stage.measured) else {
-                before = None;
-                continue;
-            };
+            let (Some(began), Some(measured)) = (stage.began, stage.measured) else { return };
             let span = (local(began), local(began.saturating_add(measured)));
             let layers = format!("{} [{}..{}]", dispatch.model, stage.from_cut, stage.until_cut);
-            let what = json!({ "policy": dispatch.policy.name, "requests": dispatch.requests, "rows": dispatch.rows,
+            let about = json!({ "policy": dispatch.policy.name, "requests": dispatch.requests, "rows": dispatch.rows,
                 "predicted ms": stage.predicted as f64 / 1e6 });
             match stage.host() {
-                None => self.complete(process, stage.device(), &layers, span, &what),
+                None => self.span((process, stage.device()), "stage", &layers, span, about),
                 Some(other) => {
                     let other = self.process(other);
                     let track = format!("{}, seen from {}", stage.device(), host.name);
-                    self.overlapping(other, &track, "seen", &layers, span, &what);
+                    self.span((other, &track), "seen", &layers, span, about);
                 }
             }
-            let left = before.map_or(Some((None, dispatch.at)), |b| Some((b.host(), b.began? + b.measured?)));
-            if let Some((from, left)) = left
-                && from != stage.host()
-            {
-                let named = |host_name: Option<&str>| host_name.unwrap_or(&host.name).to_owned();
-                let track = format!("{} to {}", named(from), named(stage.host()));
-                let codec = stage.via.as_deref().unwrap_or("?");
+            let came_from = before.and_then(Stage::host);
+            if came_from != stage.host() {
+                let named = |name: Option<&str>| name.unwrap_or(&host.name).to_owned();
+                let track = format!("{} to {}", named(came_from), named(stage.host()));
+                let codec = stage.via.as_deref().unwrap_or("unknown codec");
+                let left = before.and_then(|b| Some(b.began? + b.measured?)).unwrap_or(dispatch.at);
+                let about = json!({ "rate": stage.rate, "bytes of all transfers": dispatch.bytes,
+                    "rows": dispatch.rows });
                 let links = self.process("links");
-                let about =
-                    json!({ "codec": codec, "rate": stage.rate, "bytes": dispatch.bytes, "rows": dispatch.rows });
-                self.overlapping(links, &track, "transfer", codec, (local(left), span.0), &about);
+                self.span((links, &track), "transfer", codec, (local(left), span.0), about);
             }
             before = Some(stage);
         }
     }
 
-    /// A span on a track where one follows the other.
-    fn complete(&mut self, process: usize, track: &str, name: &str, (from, until): (i64, i64), details: &Value) {
-        let thread = self.thread(process, track);
-        let event = json!({ "name": name, "cat": "stage", "ph": "X", "ts": micros(from), "dur": micros((until - from).max(0)),
-                            "pid": process, "tid": thread, "args": details });
-        self.push(event);
-    }
-
-    /// A span among others that overlap it.
-    fn overlapping(
+    fn span(
         &mut self,
-        process: usize,
-        track: &str,
-        category: &str,
+        (process, track): (usize, &str),
+        category: &'static str,
         name: &str,
         (from, until): (i64, i64),
-        details: &Value,
+        details: Value,
     ) {
-        let thread = self.thread(process, track);
-        self.spans += 1;
-        let id = self.spans;
-        let edge = |phase: &str, at: i64| {
-            json!({ "name": name, "cat": format!("{track}: {category}"), "ph": phase, "ts": micros(at), "id": id,
-                    "pid": process, "tid": thread })
-        };
-        let mut begin = edge("b", from);
-        begin["args"] = details.clone();
-        self.push(begin);
-        self.push(edge("e", until.max(from)));
+        if self.spans.len() >= SPANS_MAX {
+            self.full = true;
+            return;
+        }
+        // Clocks of two hosts are never quite equal: nothing may end before it begins.
+        let until = until.max(from);
+        self.spans.push(Span { process, track: track.into(), category, name: name.into(), from, until, details });
     }
 
     fn process(&mut self, name: &str) -> usize {
@@ -165,20 +171,31 @@ impl Trace {
             self.processes.len() - 1
         })
     }
+}
 
-    fn thread(&mut self, process: usize, name: &str) -> usize {
-        self.threads.iter().position(|(p, n)| *p == process && n == name).unwrap_or_else(|| {
-            self.threads.push((process, name.to_owned()));
-            self.threads.len() - 1
-        })
+/// Numbers of tracks, and when each lane of one is free.
+#[derive(Default)]
+struct Threads {
+    numbers: BTreeMap<(usize, String), usize>,
+    lanes: BTreeMap<(usize, String), Vec<i64>>,
+}
+
+impl Threads {
+    fn number(&mut self, process: usize, name: &str) -> usize {
+        let next = self.numbers.len();
+        *self.numbers.entry((process, name.to_owned())).or_insert(next)
     }
 
-    fn push(&mut self, event: Value) {
-        if self.events.len() < EVENTS_MAX {
-            self.events.push(event);
-        } else {
-            self.full = true;
-        }
+    /// The first lane of the span's track that is free; spans come in the order of their beginnings.
+    fn lane(&mut self, span: &Span) -> usize {
+        let lanes = self.lanes.entry((span.process, span.track.clone())).or_default();
+        let free = lanes.iter().position(|until| *until <= span.from).unwrap_or_else(|| {
+            lanes.push(i64::MIN);
+            lanes.len() - 1
+        });
+        lanes[free] = span.until;
+        let name = if free == 0 { span.track.clone() } else { format!("{} ({})", span.track, free + 1) };
+        self.number(span.process, &name)
     }
 }
 
@@ -192,46 +209,50 @@ mod tests {
     use super::super::dispatch::tests::dispatch;
     use super::*;
 
-    fn made() -> Vec<Value> {
-        let split = dispatch(100, 120, &[("cpu", 0, 4, None, 100, 5), ("server/cpu", 4, 9, Some("int8"), 110, 6)]);
-        let helping = dispatch(1_110, 1_117, &[("cpu", 4, 9, None, 1_110, 6)]);
+    fn events(moments: &[Moment], hosts: &[HostPart]) -> Vec<Value> {
         let mut trace = Trace::new();
-        trace.moment(&Moment { at: 7_000_000, kind: "policy", text: "bps decides".into() });
-        trace.stretch(&[
-            HostPart { name: "edge".into(), clock_offset: 50_000_000, dispatches: vec![split] },
-            HostPart { name: "server".into(), clock_offset: 1_050_000_000, dispatches: vec![helping] },
-        ]);
+        moments.iter().for_each(|m| trace.moment(m.clone()));
+        trace.stretch(hosts);
         let (file, full) = trace.finish();
         assert!(!full);
         file["traceEvents"].as_array().unwrap().clone()
     }
 
-    fn named<'a>(events: &'a [Value], phase: &str, category: &str) -> Vec<&'a Value> {
-        let fits = |e: &&Value| e["ph"] == phase && e["cat"].as_str().is_some_and(|c| c.ends_with(category));
-        events.iter().filter(fits).collect()
+    fn two_hosts() -> Vec<Value> {
+        let split = dispatch(100, 120, &[("cpu", 0, 4, None, 100, 5), ("server/cpu", 4, 9, Some("int8"), 110, 6)]);
+        let helping = dispatch(1_110, 1_117, &[("cpu", 4, 9, None, 1_110, 6)]);
+        let hosts = [
+            HostPart { name: "edge".into(), clock_offset: 50_000_000, dispatches: vec![split] },
+            HostPart { name: "server".into(), clock_offset: 1_050_000_000, dispatches: vec![helping] },
+        ];
+        events(&[Moment { at: 7_000_000, kind: "policy", text: "bps decides".into() }], &hosts)
+    }
+
+    /// Beginning and length of the spans of a category, milliseconds.
+    fn spans(events: &[Value], category: &str) -> Vec<(f64, f64)> {
+        let of = events.iter().filter(|e| e["cat"] == category && e["ph"] == "X");
+        of.map(|e| (e["ts"].as_f64().unwrap() / 1e3, e["dur"].as_f64().unwrap() / 1e3)).collect()
+    }
+
+    fn tracks(events: &[Value]) -> Vec<&str> {
+        events.iter().filter(|e| e["ph"] == "M").filter_map(|e| e["args"]["name"].as_str()).collect()
     }
 
     #[test]
     fn all_hosts_are_on_one_time_line() {
-        let events = made();
-        let stages = named(&events, "X", "stage");
-        let seen: Vec<_> = stages.iter().map(|e| (e["ts"].as_f64().unwrap(), e["dur"].as_f64().unwrap())).collect();
-        // The server's own clock is a second ahead of the edge's; both began what they began.
-        assert_eq!(seen, [(50_000.0, 5_000.0), (60_000.0, 6_000.0)]);
-        assert_ne!(stages[0]["pid"], stages[1]["pid"]);
-        assert_eq!(named(&events, "b", "seen")[0]["ts"], 60_000.0);
-        assert_eq!(named(&events, "i", "policy")[0]["ts"], 7_000.0);
+        let events = two_hosts();
+        // The server's own clock is a second ahead of the edge's; it began when the edge was told that it began.
+        assert_eq!(spans(&events, "stage"), [(50.0, 5.0), (60.0, 6.0)]);
+        assert_eq!(spans(&events, "seen"), [(60.0, 6.0)]);
+        let moment = events.iter().find(|e| e["ph"] == "i").unwrap();
+        assert_eq!((&moment["ts"], &moment["name"]), (&json!(7_000.0), &json!("bps decides")));
     }
 
     #[test]
     fn a_transfer_lies_between_stages_of_two_hosts() {
-        let events = made();
-        let (begin, end) = (named(&events, "b", "transfer"), named(&events, "e", "transfer"));
-        assert_eq!((begin.len(), &begin[0]["name"]), (1, &Value::from("int8")));
-        assert_eq!((&begin[0]["ts"], &end[0]["ts"]), (&Value::from(55_000.0), &Value::from(60_000.0)));
-        assert_eq!(begin[0]["id"], end[0]["id"]);
-        let names: Vec<&str> =
-            events.iter().filter(|e| e["ph"] == "M").filter_map(|e| e["args"]["name"].as_str()).collect();
+        let events = two_hosts();
+        assert_eq!(spans(&events, "transfer"), [(55.0, 5.0)]);
+        let names = tracks(&events);
         for name in ["test bed", "edge", "server", "links", "edge to server", "cpu, seen from edge"] {
             assert!(names.contains(&name), "{names:?} lacks {name}");
         }
@@ -240,21 +261,25 @@ mod tests {
     #[test]
     fn remote_only_begins_with_a_transfer() {
         let remote = dispatch(10, 30, &[("server/cpu", 0, 9, Some("jpeg"), 20, 6)]);
-        let mut trace = Trace::new();
-        trace.stretch(&[HostPart { name: "edge".into(), clock_offset: 0, dispatches: vec![remote] }]);
-        let (file, _) = trace.finish();
-        let events = file["traceEvents"].as_array().unwrap();
-        assert_eq!(named(events, "b", "transfer")[0]["ts"], 10_000.0);
+        let events = events(&[], &[HostPart { name: "edge".into(), clock_offset: 0, dispatches: vec![remote] }]);
+        assert_eq!(spans(&events, "transfer"), [(10.0, 10.0)]);
     }
 
     #[test]
     fn a_stage_that_did_not_end_is_left_out() {
         let mut broken = dispatch(10, 30, &[("cpu", 0, 4, None, 10, 5), ("server/cpu", 4, 9, Some("raw"), 20, 6)]);
         broken.stages[1].measured = None;
-        let mut trace = Trace::new();
-        trace.stretch(&[HostPart { name: "edge".into(), clock_offset: 0, dispatches: vec![broken] }]);
-        let (file, _) = trace.finish();
-        let events = file["traceEvents"].as_array().unwrap();
-        assert_eq!((named(events, "X", "stage").len(), named(events, "b", "transfer").len()), (1, 0));
+        let events = events(&[], &[HostPart { name: "edge".into(), clock_offset: 0, dispatches: vec![broken] }]);
+        assert_eq!((spans(&events, "stage").len(), spans(&events, "transfer").len()), (1, 0));
+    }
+
+    #[test]
+    fn what_overlaps_has_lanes() {
+        let at = |at, ended| dispatch(at, ended, &[]);
+        let dispatches = vec![at(0, 10), at(5, 20), at(12, 30)];
+        let events = events(&[], &[HostPart { name: "edge".into(), clock_offset: 0, dispatches }]);
+        let lanes: Vec<&Value> = events.iter().filter(|e| e["cat"] == "dispatch").map(|e| &e["tid"]).collect();
+        assert!(lanes[0] == lanes[2] && lanes[0] != lanes[1], "{lanes:?}");
+        assert!(tracks(&events).contains(&"dispatches (2)"));
     }
 }

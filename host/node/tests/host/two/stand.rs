@@ -1,6 +1,6 @@
 //! A weak host ("edge") and a strong one ("server"), paired, with a proxy between them.
 
-use crate::stand::{digits, until};
+use crate::stand::{chaos, digits, until};
 use bps_emulator::{Fault, Proxy, ProxyConditions};
 use bps_engine::DeviceRequest;
 use bps_node::{Host, HostConfig, PeersConfig, PolicyChoice, ProfileChoice, SwapRequest};
@@ -68,6 +68,7 @@ impl Two {
         store(&folders[1], peer("edge", edge.key(), None, wish.rights, wish.quotas));
         let server = start_server(&wish, at, folders[1].path()).await;
         let edge = start_edge(&wish, folders[0].path()).await;
+        edge.load_policy(chaos(), "this test".into()).await.expect("chaos loads");
         let two = Self { edge, server: Some(server), proxy, wish, at, folders };
         two.linked().await;
         two

@@ -1,0 +1,289 @@
+//! Some channels of one row, in both directions.
+//!
+//! ```text
+//! +-------+--------------+--------------------------------+------------------------------+
+//! | flags | exceptions   | only where steps travel:       | body: two packed sequences,  |
+//! | u8    | see there    | step f32, a class u8 for each  | the same in zstd behind a    |
+//! |       |              | band                           | length u32, or rANS          |
+//! +-------+--------------+--------------------------------+------------------------------+
+//! ```
+//!
+//! Flag 1 says that the coarsest band (without transform: the only one) has symbols below zero. The first packed sequence
+//! is that band, the second all others; where the map has no details there is no second.
+
+use super::coder::{self, Classes, Model};
+use super::error::fault;
+use super::exceptions::{self, Exception};
+use super::geometry::Bands;
+use super::quant::{STEP_MAX, STEP_MIN, STEPS_MAX, any_negative, load, magnitude_sum};
+use super::recipe::Recipe;
+use super::tables::{CLASSES, class_of, class_table};
+use super::transform::Workspace;
+use super::{Entropy, FfError, Mode, Order, pack};
+use crate::squeeze::{squeeze, stretch};
+
+/// The coarsest band has symbols below zero.
+const SIGNED: u8 = 1;
+
+/// Encodes the channels of a chunk, which lie one after another. `step` is the row's, `bound` the error that no finite
+/// element may exceed.
+pub(super) fn encode(
+    recipe: &Recipe<'_>,
+    chunk: usize,
+    bytes: &[[u8; 4]],
+    step: f32,
+    bound: Option<f32>,
+) -> Result<Vec<u8>, FfError> {
+    let (first, channels) = recipe.dims.chunk_range(chunk);
+    let mut symbols = vec![0i16; recipe.bands.symbols * channels];
+    let exceptions = quantise(recipe, first, bytes, step, bound, &mut symbols);
+    let signed = any_negative(&symbols[..recipe.bands.all()[0].plane() * channels]);
+    let mut out = Vec::with_capacity(symbols.len() / 4 + 64);
+    out.push(if signed { SIGNED } else { 0 });
+    exceptions::write(&exceptions, &mut out);
+
+    let measured = |per_band: bool| -> Vec<u8> {
+        let planes = recipe.bands.all().iter().flat_map(|band| {
+            let count = if per_band { band.plane() * channels } else { band.plane() };
+            std::iter::repeat_n(count, if per_band { 1 } else { channels })
+        });
+        let mut at = 0;
+        let class = |count: usize| {
+            at += count;
+            class_of(magnitude_sum(&symbols[at - count..at]), count)
+        };
+        planes.map(class).collect()
+    };
+    let known = recipe.known_classes(first, channels);
+    let heads = if recipe.in_band { measured(true) } else { Vec::new() };
+    if recipe.in_band {
+        out.extend(step.to_le_bytes());
+        out.extend(&heads);
+    }
+    match recipe.entropy {
+        Entropy::Pack => pack_body(recipe, channels, signed, symbols, &mut out),
+        Entropy::Zstd => {
+            let mut body = Vec::with_capacity(symbols.len() / 4);
+            pack_body(recipe, channels, signed, symbols, &mut body);
+            out.extend((body.len() as u32).to_le_bytes());
+            out.extend(squeeze(&body).map_err(|message| fault(0, "zstd", message))?);
+        }
+        Entropy::Rans => {
+            let tables = &recipe.cut.tables;
+            let ratios = recipe.ratios.get(first..).unwrap_or_default();
+            let model = Model { bands: recipe.bands, channels, signed, tables, ratios };
+            match (known, class_table()) {
+                (Some(known), _) => coder::write(&model, &Classes::Known(&known), &known, &symbols, &mut out),
+                (None, Some(table)) if recipe.plane_classes => {
+                    coder::write(&model, &Classes::InBand(&heads, &table), &measured(false), &symbols, &mut out);
+                }
+                _ => {
+                    let all = spread(&heads, channels);
+                    coder::write(&model, &Classes::Known(&all), &all, &symbols, &mut out);
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// A class for each plane where there is one for each band.
+fn spread(heads: &[u8], channels: usize) -> Vec<u8> {
+    heads.iter().flat_map(|class| std::iter::repeat_n(*class, channels)).collect()
+}
+
+/// Fills `symbols`, band after band; gives what symbols cannot say.
+pub(super) fn quantise(
+    recipe: &Recipe<'_>,
+    first: usize,
+    bytes: &[[u8; 4]],
+    step: f32,
+    bound: Option<f32>,
+    symbols: &mut [i16],
+) -> Vec<Exception> {
+    let (bands, [height, width]) = planes(recipe, bytes.len());
+    let plane = height * width;
+    let channels = bytes.len() / plane.max(1);
+    let mut space = Workspace::new(bands, height, width);
+    let mut exceptions = Vec::new();
+    for (channel, source) in bytes.chunks_exact(plane).enumerate() {
+        let except = |i: usize| ((channel * plane + i) as u32, u32::from_le_bytes(source[i]));
+        let limit = STEPS_MAX * recipe.least_step(step, first + channel);
+        if !load(source, limit, &mut space.values) {
+            for (i, value) in space.values.iter_mut().enumerate() {
+                if value.is_nan() || value.abs() > limit {
+                    exceptions.push(except(i));
+                    *value = 0.0;
+                }
+            }
+        }
+        space.forward();
+        for (band, shape) in bands.all().iter().enumerate() {
+            let from = bands.start(band, channels) + channel * shape.plane();
+            let plane_step = recipe.plane_step(step, band, first + channel);
+            space.quantise(band, plane_step, recipe.bounded, &mut symbols[from..from + shape.plane()]);
+        }
+        if let Some(bound) = bound {
+            restore(recipe, &bands, &mut space, [first, channel, channels], step, &|_| [0; 4], symbols);
+            let bound = f64::from(bound);
+            for (i, (value, source)) in space.values.iter().zip(source).enumerate() {
+                let source = f32::from_le_bytes(*source);
+                let missed = (f64::from(*value) - f64::from(source)).abs() > bound;
+                if missed && source.abs() <= limit {
+                    exceptions.push(except(i));
+                }
+            }
+        }
+    }
+    exceptions.sort_unstable_by_key(|(position, _)| *position);
+    exceptions
+}
+
+/// Bands, lines and columns of the planes that a chunk of so many elements is quantised in: its channels, or all at once.
+fn planes(recipe: &Recipe<'_>, elements: usize) -> (Bands, [usize; 2]) {
+    let dims = recipe.dims;
+    if recipe.alike() {
+        (Bands::of(Mode::Scalar, 1, elements), [1, elements])
+    } else {
+        (recipe.bands, [dims.height, dims.width])
+    }
+}
+
+/// Makes a channel's values from its symbols.
+fn restore(
+    recipe: &Recipe<'_>,
+    bands: &Bands,
+    space: &mut Workspace,
+    [first, channel, channels]: [usize; 3],
+    step: f32,
+    offsets: &dyn Fn(usize) -> super::Offsets,
+    symbols: &[i16],
+) {
+    for (band, shape) in bands.all().iter().enumerate() {
+        let from = bands.start(band, channels) + channel * shape.plane();
+        let plane_step = recipe.plane_step(step, band, first + channel);
+        space.dequantise(band, plane_step, offsets(band), &symbols[from..from + shape.plane()]);
+    }
+    space.inverse();
+}
+
+/// Swaps rows and columns: `from` has lines of this width.
+fn turn(from: &[i16], width: usize) -> Vec<i16> {
+    (0..width).flat_map(|column| from.iter().skip(column).step_by(width).copied()).collect()
+}
+
+fn pack_body(recipe: &Recipe<'_>, channels: usize, signed: bool, mut symbols: Vec<i16>, out: &mut Vec<u8>) {
+    if recipe.order == Order::Nhwc {
+        for (band, shape) in recipe.bands.all().iter().enumerate() {
+            let part = &mut symbols[recipe.bands.start(band, channels)..][..shape.plane() * channels];
+            let turned = turn(part, shape.plane());
+            part.copy_from_slice(&turned);
+        }
+    }
+    let (coarse, details) = symbols.split_at(recipe.bands.all()[0].plane() * channels);
+    pack::pack(coarse, signed, out);
+    if !details.is_empty() {
+        pack::pack(details, true, out);
+    }
+}
+
+/// Errors with where and what is wrong.
+fn unpack_body(
+    recipe: &Recipe<'_>,
+    channels: usize,
+    signed: bool,
+    body: &[u8],
+    symbols: &mut [i16],
+) -> Result<(), (usize, &'static str)> {
+    let (coarse, details) = symbols.split_at_mut(recipe.bands.all()[0].plane() * channels);
+    let mut used = pack::unpack(body, signed, coarse)?;
+    if !details.is_empty() {
+        used += pack::unpack(&body[used..], true, details).map_err(|(at, what)| (used + at, what))?;
+    }
+    if used != body.len() {
+        return Err((used, "bytes behind the last value"));
+    }
+    if recipe.order == Order::Nhwc {
+        for (band, shape) in recipe.bands.all().iter().enumerate() {
+            let part = &mut symbols[recipe.bands.start(band, channels)..][..shape.plane() * channels];
+            let turned = turn(part, channels);
+            part.copy_from_slice(&turned);
+        }
+    }
+    Ok(())
+}
+
+/// Decodes a chunk, which begins at byte `offset` of its frame, over `values`: channels one after another.
+pub(super) fn decode(
+    recipe: &Recipe<'_>,
+    chunk: usize,
+    (offset, bytes): (usize, &[u8]),
+    values: &mut [[u8; 4]],
+) -> Result<(), FfError> {
+    let (first, channels) = recipe.dims.chunk_range(chunk);
+    let bands = recipe.bands;
+    // Where in the frame what is left of the chunk begins.
+    let at = |rest: &[u8]| offset + bytes.len() - rest.len();
+    let (flags, rest) = bytes.split_first().ok_or_else(|| fault(offset, "chunk", "it is empty"))?;
+    if *flags & !SIGNED != 0 {
+        return Err(fault(offset, "chunk flags", format!("unknown flags {flags:#04x}")));
+    }
+    let signed = *flags & SIGNED != 0;
+    let listed = exceptions::read(rest, values.len());
+    let (exceptions, mut rest) = listed.map_err(|message| fault(at(rest), "exceptions", message))?;
+    let (mut step, mut heads) = (recipe.step, &[][..]);
+    if recipe.in_band {
+        let short = || fault(at(rest), "steps", "cut off");
+        let (bits, after) = rest.split_first_chunk::<4>().ok_or_else(short)?;
+        step = f32::from_le_bytes(*bits);
+        if !(STEP_MIN..=STEP_MAX).contains(&step) {
+            return Err(fault(at(rest), "steps", format!("step {step} is out of range")));
+        }
+        (heads, rest) = after.split_at_checked(bands.count()).ok_or_else(short)?;
+        if let Some(class) = heads.iter().find(|class| usize::from(**class) >= CLASSES) {
+            return Err(fault(at(after), "steps", format!("class {class} is out of range")));
+        }
+    }
+    let mut symbols = vec![0i16; bands.symbols * channels];
+    let mut classes = recipe.known_classes(first, channels).unwrap_or_else(|| spread(heads, channels));
+    match recipe.entropy {
+        Entropy::Pack => unpack_body(recipe, channels, signed, rest, &mut symbols)
+            .map_err(|(place, message)| fault(at(rest) + place, "packed symbols", message))?,
+        Entropy::Zstd => {
+            let (length, frame) =
+                rest.split_first_chunk::<4>().ok_or_else(|| fault(at(rest), "zstd", "no room for a length"))?;
+            let length = u32::from_le_bytes(*length) as usize;
+            if length > pack::bytes_max(symbols.len()) + 3 * pack::BLOCK {
+                return Err(fault(at(rest), "zstd", format!("{length} bytes are more than symbols can take")));
+            }
+            let body = stretch(frame, length).map_err(|message| fault(at(frame), "zstd", message))?;
+            unpack_body(recipe, channels, signed, &body, &mut symbols).map_err(|(place, message)| {
+                fault(at(frame), "packed symbols", format!("{message}, at unpacked byte {place}"))
+            })?;
+        }
+        Entropy::Rans => {
+            let ratios = recipe.ratios.get(first..).unwrap_or_default();
+            let model = Model { bands, channels, signed, tables: &recipe.cut.tables, ratios };
+            let known = classes.clone();
+            let table = class_table().filter(|_| recipe.in_band && recipe.plane_classes);
+            let travel = match &table {
+                Some(table) => Classes::InBand(heads, table),
+                None => Classes::Known(&known),
+            };
+            coder::read(&model, &travel, rest, &mut classes, &mut symbols)
+                .map_err(|message| fault(at(rest), "coded symbols", message))?;
+        }
+    }
+    let (bands, [height, width]) = planes(recipe, values.len());
+    let channels = values.len() / (height * width).max(1);
+    let mut space = Workspace::new(bands, height, width);
+    for (channel, out) in values.chunks_exact_mut(height * width).enumerate() {
+        let offsets = |band: usize| recipe.offsets(band, first + channel, classes[band * channels + channel], signed);
+        restore(recipe, &bands, &mut space, [first, channel, channels], step, &offsets, &symbols);
+        out.iter_mut().zip(&space.values).for_each(|(out, value)| *out = value.to_le_bytes());
+    }
+    for (position, bits) in exceptions {
+        values[position as usize] = bits.to_le_bytes();
+    }
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! Shapes: how a tensor is cut into chunks, and a chunk into bands.
+
+use super::{FfError, Mode, Order};
+use crate::VALUE_BYTES_MAX;
+
+/// Channels that are coded side by side: as many chains of dependent steps a core can overlap.
+pub(super) const LANES: usize = 4;
+
+/// A chunk has at most about so many elements: small enough for a core's second cache and to keep several cores busy,
+/// large enough that its head is lost in the rest.
+const CHUNK_ELEMENTS: usize = 1 << 16;
+
+/// Extents of a tensor. Activations of a fully connected layer are channels of one element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dims {
+    pub(super) rows: usize,
+    pub(super) channels: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
+}
+
+impl Dims {
+    /// Reads a shape, whose extents stand in the order of memory.
+    pub(super) fn of(shape: &[usize], order: Order) -> Result<Self, FfError> {
+        let no = |why| FfError::Shape { got: shape.to_vec(), why };
+        let (rows, channels, height, width) = match (shape, order) {
+            ([], _) => (1, 1, 1, 1),
+            (&[rows], _) => (rows, 1, 1, 1),
+            (&[rows, channels], _) => (rows, channels, 1, 1),
+            (&[rows, channels, width], Order::Nchw) | (&[rows, width, channels], Order::Nhwc) => {
+                (rows, channels, 1, width)
+            }
+            (&[rows, channels, height, width], Order::Nchw) | (&[rows, height, width, channels], Order::Nhwc) => {
+                (rows, channels, height, width)
+            }
+            _ => return Err(no("at most four extents")),
+        };
+        let bytes = [rows, channels, height, width, 4].iter().try_fold(1usize, |n, e| n.checked_mul((*e).max(1)));
+        if bytes.is_none_or(|b| b > VALUE_BYTES_MAX) {
+            return Err(no("it is too large"));
+        }
+        let flat = height == 1 && width == 1;
+        if rows > 0xffff || height > 0xffff || width > 0xffff || (channels > 0xffff && !flat) {
+            return Err(no("at most 65,535 rows, channels, lines and columns"));
+        }
+        Ok(Self { rows, channels, height, width })
+    }
+
+    /// Channels, height, width.
+    pub(super) fn row_shape(&self) -> [usize; 3] {
+        [self.channels, self.height, self.width]
+    }
+
+    /// Elements of one channel of one row.
+    pub(super) fn plane(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Elements of one row.
+    pub(super) fn row_elements(&self) -> usize {
+        self.channels * self.plane()
+    }
+
+    /// Elements of all rows.
+    pub(super) fn elements(&self) -> usize {
+        self.rows * self.row_elements()
+    }
+
+    /// Channels of every chunk but a row's last; a multiple of [`LANES`].
+    pub(super) fn chunk_channels(&self) -> usize {
+        let fit = CHUNK_ELEMENTS / self.plane().max(1) / LANES * LANES;
+        fit.max(LANES)
+    }
+
+    /// Elements of every chunk but a row's last.
+    pub(super) fn chunk_elements(&self) -> usize {
+        self.chunk_channels().min(self.channels) * self.plane()
+    }
+
+    /// Chunks of all rows, row after row.
+    pub(super) fn chunk_count(&self) -> usize {
+        if self.elements() == 0 { 0 } else { self.rows * self.channels.div_ceil(self.chunk_channels()) }
+    }
+
+    /// The first channel of a chunk and how many there are.
+    pub(super) fn chunk_range(&self, chunk: usize) -> (usize, usize) {
+        let per_row = self.channels.div_ceil(self.chunk_channels()).max(1);
+        let first = chunk % per_row * self.chunk_channels();
+        (first, self.chunk_channels().min(self.channels - first))
+    }
+}
+
+/// One band of one channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Band {
+    pub(super) height: usize,
+    pub(super) width: usize,
+    /// Symbols of a channel in the bands before.
+    pub(super) before: usize,
+}
+
+impl Band {
+    pub(super) fn plane(&self) -> usize {
+        self.height * self.width
+    }
+}
+
+/// Bands of a channel, coarsest first: one without levels, `LL LH HL HH` with one, `LL2 LH2 HL2 HH2 LH1 HL1 HH1` with two.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bands {
+    /// Haar levels that are done: none on a map of one element, one where two leave nothing to do.
+    pub(super) levels: usize,
+    list: [Band; 7],
+    /// Symbols of a channel.
+    pub(super) symbols: usize,
+}
+
+impl Bands {
+    pub(super) fn of(mode: Mode, height: usize, width: usize) -> Self {
+        let mut sizes = [(height, width); 3];
+        let mut levels = 0;
+        while levels < mode.levels() && sizes[levels].0 * sizes[levels].1 > 1 {
+            sizes[levels + 1] = (sizes[levels].0.div_ceil(2), sizes[levels].1.div_ceil(2));
+            levels += 1;
+        }
+        let mut bands = Self { levels, list: [Band::default(); 7], symbols: 0 };
+        for index in 0..bands.count() {
+            // The coarsest band and its three details have the last size, the next three the one before.
+            let level = if index < 4 { levels } else { levels - 1 };
+            let (height, width) = sizes[level];
+            bands.list[index] = Band { height, width, before: bands.symbols };
+            bands.symbols += height * width;
+        }
+        bands
+    }
+
+    pub(super) fn count(&self) -> usize {
+        1 + 3 * self.levels
+    }
+
+    pub(super) fn all(&self) -> &[Band] {
+        &self.list[..self.count()]
+    }
+
+    /// Where the symbols of a band begin in a chunk of so many channels: bands one after another, channels inside.
+    pub(super) fn start(&self, band: usize, channels: usize) -> usize {
+        self.list[band].before * channels
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_read_in_memory_order() {
+        let dims = |rows, channels, height, width| Dims { rows, channels, height, width };
+        assert_eq!(Dims::of(&[2, 3, 4, 5], Order::Nchw).unwrap(), dims(2, 3, 4, 5));
+        assert_eq!(Dims::of(&[2, 4, 5, 3], Order::Nhwc).unwrap(), dims(2, 3, 4, 5));
+        assert_eq!(Dims::of(&[2, 100_000], Order::Nchw).unwrap(), dims(2, 100_000, 1, 1));
+        assert_eq!(Dims::of(&[2, 3, 9], Order::Nhwc).unwrap(), dims(2, 9, 1, 3));
+        assert_eq!(Dims::of(&[], Order::Nchw).unwrap(), dims(1, 1, 1, 1));
+        for shape in [&[1, 70_000, 2, 1][..], &[1, 2, 3, 4, 5], &[1 << 15, 1 << 15, 2, 2], &[usize::MAX, 2]] {
+            assert!(Dims::of(shape, Order::Nchw).is_err(), "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn chunks_cover_all_channels_once() {
+        for shape in [[3, 7, 100, 100], [1, 64, 56, 56], [2, 5, 1, 1], [1, 1, 300, 300], [2, 9, 90, 90]] {
+            let dims = Dims::of(&shape, Order::Nchw).unwrap();
+            let ranges: Vec<_> = (0..dims.chunk_count()).map(|c| dims.chunk_range(c)).collect();
+            let elements: usize = ranges.iter().map(|(_, n)| n * dims.plane()).sum();
+            assert_eq!(elements, dims.elements(), "{shape:?}");
+            assert!(ranges.iter().filter(|(first, _)| *first == 0).count() == dims.rows);
+        }
+        assert_eq!(Dims::of(&[0, 5, 2, 2], Order::Nchw).unwrap().chunk_count(), 0);
+    }
+
+    #[test]
+    fn bands_follow_the_map() {
+        let counts = |mode, h, w| Bands::of(mode, h, w).all().iter().map(Band::plane).collect::<Vec<_>>();
+        assert_eq!(counts(Mode::Scalar, 5, 6), [30]);
+        assert_eq!(counts(Mode::Haar1, 5, 6), [9, 9, 9, 9]);
+        assert_eq!(counts(Mode::Haar2, 5, 6), [4, 4, 4, 4, 9, 9, 9]);
+        assert_eq!(counts(Mode::Haar2, 2, 1), [1, 1, 1, 1]);
+        assert_eq!(counts(Mode::Haar2, 1, 1), [1]);
+        assert_eq!(Bands::of(Mode::Haar2, 0, 6).count(), 1);
+    }
+}

@@ -1,0 +1,233 @@
+//! Symbols without a coder: blocks of 32 as a zero bitmap and as many bits a value as the largest one needs.
+//!
+//! ```text
+//! +----------------------+-------------------------+---------------------------+
+//! | widths               | bitmaps                 | values                    |
+//! | 4 bits a block, the  | 32 bits a block that is | of all blocks without     |
+//! | first one low        | not empty, LSB first    | gaps, LSB first           |
+//! +----------------------+-------------------------+---------------------------+
+//! ```
+//!
+//! Width 0 is a block of zeros, width `n` stands for `n - 1` bits a value. Bit `i` of a bitmap says that symbol `i` of the
+//! block is not zero; only those have a value: `s - 1`, in signed sequences `2s - 2` for positive and `-2s - 1` for
+//! negative ones. Each of the three parts ends with a whole byte; unused bits are zero, and so are bits beyond the last
+//! symbol.
+
+use super::quant::SYMBOL_MAX;
+
+/// Symbols of a block.
+pub(super) const BLOCK: usize = 32;
+
+/// Most bytes of a sequence of so many symbols.
+pub(super) fn bytes_max(symbols: usize) -> usize {
+    let blocks = symbols.div_ceil(BLOCK);
+    blocks.div_ceil(2) + 4 * blocks + 2 * BLOCK * blocks
+}
+
+/// Collects bits, the first ones lowest.
+struct Bits<'a> {
+    out: &'a mut Vec<u8>,
+    pending: u64,
+    count: u32,
+}
+
+impl Bits<'_> {
+    /// At most 32 bits.
+    #[inline(always)]
+    fn push(&mut self, value: u32, bits: u32) {
+        self.pending |= u64::from(value) << self.count;
+        self.count += bits;
+        if self.count >= 32 {
+            self.out.extend((self.pending as u32).to_le_bytes());
+            self.pending >>= 32;
+            self.count -= 32;
+        }
+    }
+
+    fn finish(self) {
+        let bytes = self.count.div_ceil(8) as usize;
+        self.out.extend(&self.pending.to_le_bytes()[..bytes]);
+    }
+}
+
+/// Packs a sequence behind what is in `out`. Without `signed` no symbol may be below zero.
+pub(super) fn pack(symbols: &[i16], signed: bool, out: &mut Vec<u8>) {
+    let blocks = symbols.len().div_ceil(BLOCK);
+    let widths_at = out.len();
+    out.resize(widths_at + blocks.div_ceil(2), 0);
+    let mut packed_values = Vec::with_capacity(symbols.len() / 4);
+    let mut values = Bits { out: &mut packed_values, pending: 0, count: 0 };
+    for (index, block) in symbols.chunks(BLOCK).enumerate() {
+        if block.iter().fold(0, |all, symbol| all | symbol) == 0 {
+            continue;
+        }
+        let mut kept = [0u16; BLOCK];
+        let (bitmap, count) = match <&[i16; BLOCK]>::try_from(block) {
+            Ok(whole) if signed => sift::<true>(whole, &mut kept),
+            Ok(whole) => sift::<false>(whole, &mut kept),
+            Err(_) if signed => sift::<true>(block, &mut kept),
+            Err(_) => sift::<false>(block, &mut kept),
+        };
+        let all = kept[..count].iter().fold(0, |all, value| all | value);
+        let bits = u16::BITS - all.leading_zeros();
+        out[widths_at + index / 2] |= ((bits + 1) as u8) << (4 * (index % 2));
+        out.extend(bitmap.to_le_bytes());
+        if bits > 0 {
+            // Two at a time: 28 bits at most.
+            for pair in kept[..count].chunks(2) {
+                let (first, second) = (u32::from(pair[0]), u32::from(pair.get(1).copied().unwrap_or(0)));
+                values.push(first | second << bits, bits * pair.len() as u32);
+            }
+        }
+    }
+    values.finish();
+    out.extend_from_slice(&packed_values);
+}
+
+/// The bitmap of a block and how many values it has, which come to stand first in `kept`.
+#[inline(always)]
+fn sift<const SIGNED: bool>(block: &[i16], kept: &mut [u16; BLOCK]) -> (u32, usize) {
+    let (mut bitmap, mut count) = (0u32, 0usize);
+    for (i, &symbol) in block.iter().enumerate() {
+        let value = if SIGNED { (symbol.unsigned_abs() << 1) - u16::from(symbol > 0) } else { symbol as u16 };
+        let there = u32::from(symbol != 0);
+        kept[count % BLOCK] = value.wrapping_sub(1);
+        bitmap |= there << (i % BLOCK);
+        count += there as usize;
+    }
+    (bitmap, count)
+}
+
+/// Unpacks a sequence over `symbols` and says how many bytes it took. Errors with what is wrong and where.
+pub(super) fn unpack(bytes: &[u8], signed: bool, symbols: &mut [i16]) -> Result<usize, (usize, &'static str)> {
+    let blocks = symbols.len().div_ceil(BLOCK);
+    let Some((widths, rest)) = bytes.split_at_checked(blocks.div_ceil(2)) else {
+        return Err((0, "no room for widths"));
+    };
+    let width = |index: usize| u32::from(widths[index / 2] >> (4 * (index % 2)) & 15);
+    let there = (0..blocks).filter(|index| width(*index) > 0).count();
+    let Some((bitmaps, packed)) = rest.split_at_checked(4 * there) else {
+        return Err((widths.len(), "no room for bitmaps"));
+    };
+    let mut bitmaps = bitmaps.as_chunks::<4>().0.iter();
+    let mut at_bit = 0usize;
+    for (index, block) in symbols.chunks_mut(BLOCK).enumerate() {
+        let Some(bits) = width(index).checked_sub(1) else {
+            block.fill(0);
+            continue;
+        };
+        let bitmap = bitmaps.next().map_or(0, |bitmap| u32::from_le_bytes(*bitmap));
+        if block.len() < BLOCK && bitmap >> block.len() != 0 {
+            return Err((widths.len(), "a bitmap has more bits than symbols"));
+        }
+        let mut kept = [0u16; BLOCK];
+        let count = bitmap.count_ones() as usize;
+        if bits == 0 {
+            kept = [1; BLOCK];
+        } else if !take(packed, &mut at_bit, bits, &mut kept[..count]) {
+            return Err((widths.len() + 4 * there, "no room for values"));
+        }
+        spread(bitmap, &kept, signed, block);
+        if bits > 13 && block.iter().any(|s| s.unsigned_abs() > SYMBOL_MAX.unsigned_abs()) {
+            return Err((widths.len() + 4 * there, "a value is out of range"));
+        }
+    }
+    Ok(widths.len() + 4 * there + at_bit.div_ceil(8))
+}
+
+/// Reads values, plus one; false where the bytes end before.
+#[inline(always)]
+fn take(packed: &[u8], at_bit: &mut usize, bits: u32, values: &mut [u16]) -> bool {
+    let end = *at_bit + bits as usize * values.len();
+    if end > 8 * packed.len() {
+        return false;
+    }
+    let mask = (1u64 << bits) - 1;
+    for quad in values.chunks_mut(4) {
+        // Four times 14 bits and a shift below 8 fit.
+        let from = *at_bit / 8;
+        let window = match packed.get(from..from + 8) {
+            Some(window) => window.try_into().map_or(0, u64::from_le_bytes),
+            None => packed[from..].iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte)),
+        };
+        let mut window = window >> (*at_bit % 8);
+        *at_bit += bits as usize * quad.len();
+        for value in quad {
+            *value = (window & mask) as u16 + 1;
+            window >>= bits;
+        }
+    }
+    true
+}
+
+#[inline(always)]
+fn spread(bitmap: u32, kept: &[u16; BLOCK], signed: bool, block: &mut [i16]) {
+    let mut next = 0usize;
+    for (i, symbol) in block.iter_mut().enumerate() {
+        let there = bitmap >> (i % BLOCK) & 1;
+        *symbol = (kept[next % BLOCK] & (there as u16).wrapping_neg()) as i16;
+        next += there as usize;
+    }
+    if signed {
+        // 1, 2, 3, 4 are 1, -1, 2, -2.
+        for symbol in block {
+            let value = *symbol as u16;
+            let magnitude = (value.wrapping_add(1) >> 1) as i16;
+            let negative = ((value & 1) ^ 1) as i16;
+            *symbol = (magnitude ^ negative.wrapping_neg()) + negative;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(symbols: &[i16], signed: bool) -> Vec<u8> {
+        let mut bytes = vec![0xaa];
+        pack(symbols, signed, &mut bytes);
+        let bytes = bytes.split_off(1);
+        let mut back = vec![-1; symbols.len()];
+        assert_eq!(unpack(&bytes, signed, &mut back), Ok(bytes.len()));
+        assert_eq!(back, symbols);
+        assert!(bytes.len() <= bytes_max(symbols.len()));
+        bytes
+    }
+
+    #[test]
+    fn a_short_sequence_is_packed_as_drawn() {
+        assert_eq!(round_trip(&[0, 1, 0, 4, 2], false), [3, 0b11010, 0, 0, 0, 0b01_11_00]);
+        assert_eq!(round_trip(&[1, -1, 0, 2, -2], true), [3, 0b11011, 0, 0, 0, 0b11_10_01_00]);
+        assert_eq!(round_trip(&[0; 70], false), [0, 0]);
+        assert_eq!(round_trip(&[1; 32], false), [1, 255, 255, 255, 255]);
+        assert_eq!(round_trip(&[], true), []);
+    }
+
+    #[test]
+    fn every_width_comes_back() {
+        for top in [1i16, 2, 3, 7, 30, 100, 1_000, 4_000, 8_192] {
+            for length in [1usize, 31, 32, 33, 64, 1_000] {
+                let value = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7) as i16 & 0x7fff;
+                let unsigned: Vec<i16> =
+                    (0..length).map(|i| if i % 3 == 0 { 0 } else { value(i) % (top + 1) }).collect();
+                round_trip(&unsigned, false);
+                let signed: Vec<i16> =
+                    unsigned.iter().enumerate().map(|(i, s)| if i % 2 == 0 { -s } else { *s }).collect();
+                round_trip(&signed, true);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_refused() {
+        let symbols: Vec<i16> = (0..100).map(|i| i % 9 - 4).collect();
+        let bytes = round_trip(&symbols, true);
+        let mut back = vec![0; symbols.len()];
+        for length in 0..bytes.len() {
+            assert!(unpack(&bytes[..length], true, &mut back).is_err(), "{length}");
+        }
+        let mut beyond = bytes.clone();
+        beyond[2 + 4 * 3 + 3] = 0x80;
+        assert_eq!(unpack(&beyond, true, &mut back).unwrap_err().1, "a bitmap has more bits than symbols");
+    }
+}

@@ -1,0 +1,127 @@
+//! A model's calibration file.
+//!
+//! ```text
+//! +------------+--------------+------------------------+------------------------+
+//! | "BPSFFPK1" | body bytes   | body: postcard of      | CRC32C of all          |
+//! | 8 bytes    | u32          | model digest and cuts  | before, u32            |
+//! +------------+--------------+------------------------+------------------------+
+//! ```
+//!
+//! The last digit of the first word is the version. Everything is little-endian.
+
+use super::FfError;
+use super::cut::{CutData, CutPackage};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Larger files are not read: what a hostile one can make the loader allocate.
+pub const PACKAGE_BYTES_MAX: usize = 64 << 20;
+/// Most cuts of a file.
+const CUTS_MAX: usize = 4_096;
+const MAGIC: [u8; 8] = *b"BPSFFPK1";
+
+/// The packages of a model's cuts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Package {
+    model: [u8; 32],
+    cuts: Vec<CutPackage>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Body<C> {
+    model: [u8; 32],
+    cuts: Vec<C>,
+}
+
+impl Package {
+    /// Errors where a cut is of another model, or two have the same name.
+    pub fn new(model: [u8; 32], cuts: Vec<CutPackage>) -> Result<Self, FfError> {
+        let no = |message: String| Err(FfError::Calibration { what: "cuts", message });
+        if cuts.len() > CUTS_MAX {
+            return no(format!("at most {CUTS_MAX}"));
+        }
+        for (index, cut) in cuts.iter().enumerate() {
+            if *cut.model() != model {
+                return no(format!("{} is of another model", cut.name()));
+            }
+            if cuts[..index].iter().any(|other| other.name() == cut.name()) {
+                return no(format!("two are called {}", cut.name()));
+            }
+        }
+        Ok(Self { model, cuts })
+    }
+
+    /// SHA-256 of the model file, as the calibrating host stated it.
+    pub fn model(&self) -> &[u8; 32] {
+        &self.model
+    }
+
+    /// In the order of the file.
+    pub fn cuts(&self) -> &[CutPackage] {
+        &self.cuts
+    }
+
+    /// The cut of this name.
+    pub fn cut(&self, name: &str) -> Option<&CutPackage> {
+        self.cuts.iter().find(|cut| cut.name() == name)
+    }
+
+    /// The cut that a frame names, see [`package_of`](super::package_of).
+    pub fn cut_by_id(&self, id: u64) -> Option<&CutPackage> {
+        self.cuts.iter().find(|cut| cut.id() == id)
+    }
+
+    /// The first eight bytes of the SHA-256 of the file. Errors as [`Package::to_bytes`].
+    pub fn id(&self) -> Result<u64, FfError> {
+        let hash: [u8; 32] = Sha256::digest(self.to_bytes()?).into();
+        Ok(hash.first_chunk().map_or(0, |first| u64::from_le_bytes(*first)))
+    }
+
+    /// The file. Errors where it would be larger than [`PACKAGE_BYTES_MAX`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>, FfError> {
+        let body = Body { model: self.model, cuts: self.cuts.iter().map(|cut| &*cut.data).collect() };
+        let body = postcard::to_stdvec(&body).map_err(|e| refuse("body", e.to_string()))?;
+        if body.len() + MAGIC.len() + 8 > PACKAGE_BYTES_MAX {
+            return Err(refuse("file", format!("more than {PACKAGE_BYTES_MAX} bytes")));
+        }
+        let mut file = Vec::with_capacity(MAGIC.len() + 8 + body.len());
+        file.extend(MAGIC);
+        file.extend((body.len() as u32).to_le_bytes());
+        file.extend(body);
+        let crc = crc32c::crc32c(&file);
+        file.extend(crc.to_le_bytes());
+        Ok(file)
+    }
+
+    /// Reads a file, which may be hostile. Errors with what is wrong.
+    pub fn from_bytes(file: &[u8]) -> Result<Self, FfError> {
+        if file.len() > PACKAGE_BYTES_MAX {
+            return Err(refuse("file", format!("more than {PACKAGE_BYTES_MAX} bytes")));
+        }
+        let Some((head, rest)) = file.split_first_chunk::<12>() else {
+            return Err(refuse("head", format!("12 bytes expected, got {}", file.len())));
+        };
+        if head[..8] != MAGIC {
+            return Err(refuse("head", "not an FF package of version 1".to_owned()));
+        }
+        let body_bytes = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
+        let Some((body, crc)) = rest.split_last_chunk::<4>().filter(|(body, _)| body.len() == body_bytes) else {
+            return Err(refuse("head", format!("body of {body_bytes} bytes expected, file has {}", file.len())));
+        };
+        let (said, real) = (u32::from_le_bytes(*crc), crc32c::crc32c(&file[..file.len() - 4]));
+        if said != real {
+            return Err(refuse("checksum", format!("{said:08x}, but the bytes have {real:08x}")));
+        }
+        let (body, rest) =
+            postcard::take_from_bytes::<Body<CutData>>(body).map_err(|e| refuse("body", e.to_string()))?;
+        if !rest.is_empty() {
+            return Err(refuse("body", format!("{} bytes behind the last cut", rest.len())));
+        }
+        let cuts: Result<Vec<_>, _> = body.cuts.into_iter().map(CutPackage::new).collect();
+        Self::new(body.model, cuts?)
+    }
+}
+
+fn refuse(what: &'static str, message: String) -> FfError {
+    FfError::Calibration { what, message }
+}

@@ -1,0 +1,266 @@
+//! Interleaved range coding with fixed tables (rANS): one state a lane, one stream of words for all.
+//!
+//! States are below 2^31 and at least 2^15; a step that would leave that range moves 16 bits to or from the stream.
+//! Coding goes backwards, so that decoding goes forwards. After the last symbol every state is 2^15 again and no word is
+//! left: a decoder that finds it otherwise has read something that no encoder wrote.
+
+use super::geometry::LANES;
+use super::token::TOKENS;
+
+/// Frequencies of a table add up to two to this.
+pub(super) const PRECISION: u32 = 12;
+/// The same as a number.
+pub(super) const TOTAL: u16 = 1 << PRECISION;
+/// The least state, with which coding begins and decoding ends.
+const LEAST: u32 = 1 << 15;
+/// Most bits that are put without a table at a time.
+const PLAIN_BITS_MAX: u32 = 12;
+
+/// Where each token ends in 0..4096; it begins where the one before ends. A token without room is never used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Table {
+    // Signed: comparing them is one vector instruction.
+    ends: [i16; TOKENS],
+}
+
+impl Table {
+    /// Of frequencies; none where they do not add up, or where the escape has none.
+    pub(super) fn of(frequencies: &[u16; TOKENS]) -> Option<Self> {
+        let mut ends = [0i16; TOKENS];
+        let mut end = 0u16;
+        for (slot, frequency) in ends.iter_mut().zip(frequencies) {
+            end = end.checked_add(*frequency).filter(|end| *end <= TOTAL)?;
+            *slot = end as i16;
+        }
+        (end == TOTAL && frequencies[TOKENS - 1] > 0).then_some(Self { ends })
+    }
+
+    /// Where a token begins, and its frequency.
+    #[inline(always)]
+    pub(super) fn span(&self, token: u8) -> (u32, u32) {
+        let token = usize::from(token) % TOKENS;
+        // The last token ends at 4096, so what stands before the first one is the remainder of that.
+        let start = self.ends[token.wrapping_sub(1) % TOKENS] as u32 % u32::from(TOTAL);
+        (start, self.ends[token] as u32 - start)
+    }
+
+    /// The token at a place below 4096.
+    #[inline(always)]
+    fn find(&self, place: u32) -> u8 {
+        // Without branches: how many tokens end at or before the place.
+        let place = place as i16;
+        self.ends.iter().map(|end| i16::from(*end <= place)).sum::<i16>() as u8
+    }
+
+    /// Bits that a token costs.
+    #[cfg(test)]
+    pub(super) fn cost(&self, token: u8) -> f64 {
+        f64::from(PRECISION) - f64::from(self.span(token).1).log2()
+    }
+}
+
+/// Puts tokens, the last one first.
+pub(super) struct Writer {
+    states: [u32; LANES],
+    words: Vec<u16>,
+    used: usize,
+}
+
+impl Writer {
+    pub(super) fn new() -> Self {
+        Self { states: [LEAST; LANES], words: Vec::new(), used: 0 }
+    }
+
+    /// Makes room for so many symbols: each is a token and at most two times eight bits.
+    pub(super) fn reserve(&mut self, symbols: usize) {
+        self.words.resize(self.used + 2 * symbols + 4 * LANES, 0);
+    }
+
+    #[inline(always)]
+    fn spill(&mut self, state: u32, limit: u32) -> u32 {
+        let spills = state >= limit;
+        if let Some(word) = self.words.get_mut(self.used) {
+            *word = state as u16;
+        }
+        self.used += usize::from(spills);
+        if spills { state >> 16 } else { state }
+    }
+
+    /// A token at its place in a table.
+    #[inline(always)]
+    pub(super) fn put(&mut self, lane: usize, (start, frequency): (u32, u32)) {
+        let state = self.spill(self.states[lane], frequency << (31 - PRECISION));
+        let frequency = frequency.max(1);
+        self.states[lane] = ((state / frequency) << PRECISION) + state % frequency + start;
+    }
+
+    /// Up to 16 bits as they are.
+    pub(super) fn put_bits(&mut self, lane: usize, value: u16, bits: u32) {
+        // The decoder reads the low ones first.
+        let low = bits.min(PLAIN_BITS_MAX - 4);
+        if bits > low {
+            self.put_few(lane, u32::from(value) >> low, bits - low);
+        }
+        self.put_few(lane, u32::from(value) & ((1 << low) - 1), low);
+    }
+
+    fn put_few(&mut self, lane: usize, value: u32, bits: u32) {
+        let state = self.spill(self.states[lane], 1 << (31 - bits));
+        self.states[lane] = state << bits | value;
+    }
+
+    /// The states of the first `lanes`, then the words in reading order.
+    pub(super) fn finish(self, lanes: usize, out: &mut Vec<u8>) {
+        self.states[..lanes].iter().for_each(|state| out.extend(state.to_le_bytes()));
+        out.extend(self.words[..self.used].iter().rev().flat_map(|word| word.to_le_bytes()));
+    }
+}
+
+/// Gets tokens, the first one first. Past the end it reads zeros; [`Reader::finish`] tells.
+pub(super) struct Reader<'a> {
+    pub(super) states: [u32; LANES],
+    pub(super) words: Words<'a>,
+}
+
+/// The stream of words and how many were read. Small, and handed on by value: so it stays in registers.
+#[derive(Clone, Copy)]
+pub(super) struct Words<'a> {
+    all: &'a [[u8; 2]],
+    used: usize,
+}
+
+impl<'a> Words<'a> {
+    #[inline(always)]
+    fn fill(&mut self, state: u32) -> u32 {
+        let fills = state < LEAST;
+        let word = self.all.get(self.used).map_or(0, |word| u16::from_le_bytes(*word));
+        self.used += usize::from(fills);
+        if fills { state << 16 | u32::from(word) } else { state }
+    }
+
+    /// Takes a token from a state.
+    #[inline(always)]
+    pub(super) fn get(&mut self, state: &mut u32, table: &Table) -> u8 {
+        let place = *state & (u32::from(TOTAL) - 1);
+        // Most symbols are zeros: guessing that is quicker than searching.
+        let token = if (place as i16) < table.ends[0] { 0 } else { table.find(place) };
+        let (start, frequency) = table.span(token);
+        *state = self.fill(frequency * (*state >> PRECISION) + place - start);
+        token
+    }
+
+    /// Takes up to 16 bits from a state.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn get_bits(mut self, mut state: u32, bits: u32) -> (u16, u32, Self) {
+        let low = bits.min(PLAIN_BITS_MAX - 4);
+        let mut value = 0;
+        for (at, some) in [(0, low), (low, bits - low)] {
+            value |= (state & ((1 << some) - 1)) << at;
+            state = self.fill(state >> some);
+        }
+        (value as u16, state, self)
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// Errors with what is wrong.
+    pub(super) fn new(bytes: &'a [u8], lanes: usize) -> Result<Self, &'static str> {
+        let Some((heads, words)) = bytes.split_at_checked(4 * lanes) else { return Err("no room for the states") };
+        let (all, odd) = words.as_chunks::<2>();
+        if !odd.is_empty() {
+            return Err("half a word at the end");
+        }
+        let mut states = [LEAST; LANES];
+        for (state, bytes) in states.iter_mut().zip(heads.as_chunks::<4>().0) {
+            *state = u32::from_le_bytes(*bytes);
+            if !(LEAST..LEAST << 16).contains(state) {
+                return Err("a state is out of range");
+            }
+        }
+        Ok(Self { states, words: Words { all, used: 0 } })
+    }
+
+    /// Whether everything was read and nothing more.
+    pub(super) fn finish(self) -> Result<(), &'static str> {
+        if self.words.used != self.words.all.len() {
+            return Err("the words do not end where the symbols do");
+        }
+        if self.states != [LEAST; LANES] {
+            return Err("the states do not end as they began");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skewed() -> Table {
+        Table::of(&[3_000, 700, 200, 100, 50, 20, 10, 5, 4, 2, 2, 1, 1, 0, 0, 1]).unwrap()
+    }
+
+    #[test]
+    fn tables_are_whole() {
+        assert!(Table::of(&[256; 16]).is_some());
+        assert!(Table::of(&[255; 16]).is_none());
+        let mut without_escape = [0; 16];
+        without_escape[0] = 4_096;
+        assert!(Table::of(&without_escape).is_none());
+        let table = skewed();
+        for token in 0..16 {
+            let (start, frequency) = table.span(token);
+            assert!((start..start + frequency).all(|place| table.find(place) == token), "{token}");
+        }
+        assert_eq!(Table::of(&[256; 16]).unwrap().cost(3), 4.0);
+    }
+
+    #[test]
+    fn what_is_put_is_got() {
+        let table = skewed();
+        let tokens: Vec<u8> = (0..10_007u32).map(|i| table.find(i.wrapping_mul(2_654_435_761) >> 20)).collect();
+        let bits = |i: usize| (i % 17) as u32;
+        let value = |i: usize| (i.wrapping_mul(40_503) & ((1 << bits(i)) - 1)) as u16;
+        let mut writer = Writer::new();
+        writer.reserve(tokens.len() * 2);
+        for (i, token) in tokens.iter().enumerate().rev() {
+            if i % 5 == 0 {
+                writer.put_bits(i % LANES, value(i), bits(i));
+            }
+            writer.put(i % LANES, table.span(*token));
+        }
+        let mut bytes = Vec::new();
+        writer.finish(LANES, &mut bytes);
+        let mut reader = Reader::new(&bytes, LANES).unwrap();
+        for (i, token) in tokens.iter().enumerate() {
+            let state = &mut reader.states[i % LANES];
+            assert_eq!(reader.words.get(state, &table), *token);
+            if i % 5 == 0 {
+                let got;
+                (got, *state, reader.words) = reader.words.get_bits(*state, bits(i));
+                assert_eq!(got, value(i), "{i}");
+            }
+        }
+        reader.finish().unwrap();
+        let plain: u32 = (0..tokens.len()).step_by(5).map(bits).sum();
+        let ideal = tokens.iter().map(|t| table.cost(*t)).sum::<f64>() + f64::from(plain);
+        let real = 8.0 * bytes.len() as f64;
+        assert!(real < ideal * 1.002 + 128.0, "{real} bits for {ideal:.0}");
+    }
+
+    #[test]
+    fn what_was_not_written_is_refused() {
+        assert_eq!(Reader::new(&[0; 7], 2).err(), Some("no room for the states"));
+        assert_eq!(Reader::new(&[0; 9], 2).err(), Some("half a word at the end"));
+        assert_eq!(Reader::new(&[0; 8], 2).err(), Some("a state is out of range"));
+        let mut bytes = Vec::new();
+        Writer::new().finish(2, &mut bytes);
+        Reader::new(&bytes, 2).unwrap().finish().unwrap();
+        bytes.extend([0, 0]);
+        assert!(Reader::new(&bytes, 2).unwrap().finish().is_err());
+        let mut reader = Reader::new(&bytes, 2).unwrap();
+        reader.words.get(&mut reader.states[0], &skewed());
+        assert!(reader.finish().is_err());
+    }
+}
