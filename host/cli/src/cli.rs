@@ -1,8 +1,7 @@
 //! The command line: its grammar, and the dispatch to commands.
 
 use crate::commands::{
-    bench, completions, demo, devices, infer, model, pair, peers, policy, profile, receipts, serve, testbed,
-    unpair,
+    bench, completions, demo, devices, infer, model, pair, peers, policy, profile, receipts, serve, testbed, unpair,
 };
 use crate::logging::{self, LogFormat};
 use crate::output::{Format, Output};

@@ -3,6 +3,7 @@
 use bps_sched::{Answer, Ledger, Receipt, SwapReport};
 use bps_types::{Nanos, RequestId};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Figures of one run.
@@ -23,6 +24,8 @@ pub struct Report {
     /// Every answer, in order.
     #[serde(skip)]
     pub answers: Vec<Answered>,
+    /// How often each plan was executed, and with how many rows in all.
+    pub plans: BTreeMap<String, (u64, u64)>,
     /// Switches of the active policy, as `name#generation`; rollbacks and refusals say why.
     pub swaps: Vec<String>,
 }
@@ -70,6 +73,7 @@ pub(crate) struct Tally {
     answers: Vec<Answered>,
     rows: u64,
     batches: u64,
+    plans: BTreeMap<String, (u64, u64)>,
     swaps: Vec<String>,
 }
 
@@ -86,6 +90,14 @@ impl Tally {
     pub(crate) fn receipt(&mut self, receipt: &Receipt) {
         self.rows += u64::from(receipt.rows);
         self.batches += 1;
+        let stage = |s: &bps_sched::ReceiptStage| {
+            let via = s.via.as_deref().map_or(String::new(), |codec| format!("={codec}=> "));
+            format!("{via}{}[{}..{}]", s.on, s.from_cut, s.until_cut)
+        };
+        let plan = receipt.stages.iter().map(stage).collect::<Vec<_>>().join(" ");
+        let count = self.plans.entry(plan).or_default();
+        count.0 += 1;
+        count.1 += u64::from(receipt.rows);
     }
 
     pub(crate) fn swapped(&mut self, report: &SwapReport) {
@@ -114,6 +126,7 @@ impl Tally {
             mean_batch: self.rows as f64 / (self.batches as f64).max(1.0),
             batches: self.batches,
             answers: self.answers.clone(),
+            plans: self.plans.clone(),
             swaps: self.swaps.clone(),
         }
     }

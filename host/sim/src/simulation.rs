@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 /// How often hosts look at their links and tell each other how they stand.
 const LOOK_EVERY: Nanos = Nanos::from_millis(50);
+/// A host wakes no sooner than this: a policy that asks for no time at all must not stop it.
+const WAKE_MIN: Nanos = Nanos::from_micros(100);
 /// A message that says little: a refusal, a recall.
 const SMALL_BYTES: u64 = 100;
 
@@ -280,10 +282,11 @@ impl Simulation {
     }
 
     fn wake_at(&mut self, host: usize, at: Nanos) {
+        let at = at.max(self.now + WAKE_MIN);
         let wake = &mut self.hosts[host].wake;
         if wake.is_none_or(|wake| at < wake) {
             *wake = Some(at);
-            self.at(at.max(self.now), Happening::Wake(host));
+            self.at(at, Happening::Wake(host));
         }
     }
 

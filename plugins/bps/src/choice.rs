@@ -1,10 +1,12 @@
 //! Lanes that are looked at for one batch, and the time by which all of them together answer a line.
 
 use bps_policy_planner::{PlannedLane, Way};
-use bps_policy_sdk::TABLE_BATCHES;
 
 /// Steps of the search for the time at which all waiting rows are answered: to a part in a thousand.
 const POUR_STEPS: u32 = 10;
+
+/// Most batch sizes that are looked at.
+pub(crate) const SIZES_MAX: usize = 3;
 
 /// A lane that is looked at, and when it answers how many rows: the delay of those behind included.
 pub(crate) struct Choice<'a> {
@@ -15,7 +17,7 @@ pub(crate) struct Choice<'a> {
     pub(crate) is_best: bool,
     pub(crate) way: Way<'a>,
     /// By batch size; never falling.
-    pub(crate) scores: [f64; TABLE_BATCHES.len()],
+    pub(crate) scores: [f64; SIZES_MAX],
     /// Nanoseconds of each row beyond the largest batch.
     pub(crate) slope: f64,
 }
@@ -61,9 +63,9 @@ pub(crate) fn is_uncertain(choice: &Choice<'_>) -> bool {
     is_unknown(choice.planned, &choice.way) && choice.way.tail.is_some_and(|(device, _)| device.running > 0)
 }
 
-/// The tables' batch sizes up to the largest batch, which is the last.
+/// Batch sizes to look at, the largest last. Between them times are nearly straight lines.
 pub(crate) fn sizes(rows_max: u32) -> Vec<u32> {
-    TABLE_BATCHES.iter().copied().filter(|rows| *rows < rows_max).chain([rows_max]).take(TABLE_BATCHES.len()).collect()
+    [1, 8].into_iter().filter(|rows| *rows < rows_max).chain([rows_max]).collect()
 }
 
 /// The time by which all waiting rows are answered if each lane takes what it can by then.

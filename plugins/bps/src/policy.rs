@@ -103,6 +103,7 @@ impl Policy for Bps {
                 let (world, gather, hysteresis) = (&self.world, &self.gather, self.config.hysteresis);
                 let plan = &planned.plan;
                 let (in_use, turns) = (&mut known.in_use, &mut known.turns);
+
                 let mut serve = Serve { world, gather, model, plan, hysteresis, in_use, turns };
                 if serve.queue(&queue, &mut present, &mut room, &mut decision) {
                     held.push(model.id);

@@ -8,13 +8,13 @@
 //! most behind its share: at low load that is the quickest, at full load all keep their proportions. A batch is held back
 //! while it would only wait in front of something busy.
 
-use crate::choice::{Bests, Choice, is_uncertain, is_unknown, pour, sizes};
+use crate::choice::{Bests, Choice, SIZES_MAX, is_uncertain, is_unknown, pour, sizes};
 use crate::heads::{Heads, bits};
 use crate::known::InUse;
 use crate::policy::why;
 use crate::turns::Turns;
-use bps_policy_planner::{Gather, LaneClass, Line, Now, Plan, PlannedLane, Tag, Way, choose_pipelined};
-use bps_policy_sdk::{DecisionBuilder, ModelInfo, Nanos, QueueView, Request, Room, TABLE_BATCHES, World};
+use bps_policy_planner::{Gather, LaneClass, Line, Now, Plan, PlannedLane, Spans, Tag, Way, choose_pipelined};
+use bps_policy_sdk::{DecisionBuilder, ModelInfo, Nanos, QueueView, Request, Room, World};
 use std::collections::BTreeMap;
 
 /// Dispatches for one queue in one decision, at most; the next decision makes more.
@@ -182,7 +182,7 @@ impl Serve<'_> {
                 continue;
             }
             let Some(way) = Way::of(&planned.lane, now) else { continue };
-            let score = self.score(planned, &way, usual, waiting, coming) * self.discount(planned);
+            let score = self.score(planned, &way, &way.spans(usual), usual, waiting, coming) * self.discount(planned);
             best.take(device, score, found.len());
             if planned.lane.head.is_none() {
                 alone.take(device, score, found.len());
@@ -195,24 +195,23 @@ impl Serve<'_> {
         looked_at
             .map(|(place, (at, way))| {
                 let planned = &self.plan.lanes[*at];
-                let mut scores = [f64::MAX; TABLE_BATCHES.len()];
-                let mut floor = 0.0_f64;
+                let mut scores = [f64::MAX; SIZES_MAX];
+                let (mut floor, mut slope) = (0.0_f64, 0.0);
                 for (score, rows) in scores.iter_mut().zip(sizes) {
-                    floor = floor.max(self.score(planned, way, *rows, waiting, coming));
-                    *score = floor;
+                    let spans = way.spans(*rows);
+                    floor = floor.max(self.score(planned, way, &spans, *rows, waiting, coming));
+                    (*score, slope) = (floor, spans.slowest() / f64::from(*rows));
                 }
-                let slope = way.spans(usual).slowest() / f64::from(usual);
                 Choice { at: *at, planned, is_best: best.has(place), way: *way, scores, slope }
             })
             .collect()
     }
 
     /// When `rows` rows are answered, with what that costs each row behind them.
-    fn score(&self, planned: &PlannedLane, way: &Way<'_>, rows: u32, waiting: u32, coming: f64) -> f64 {
-        let spans = way.spans(rows);
-        let finish = way.finish_of(&spans);
+    fn score(&self, planned: &PlannedLane, way: &Way<'_>, spans: &Spans, rows: u32, waiting: u32, coming: f64) -> f64 {
+        let finish = way.finish_of(spans);
         let behind = f64::from(waiting.saturating_sub(rows)) + coming * finish.min(1e9);
-        finish + behind * self.plan.delay(planned, &spans, rows)
+        finish + behind * self.plan.delay(planned, spans, rows)
     }
 
     /// The lane in use to a device stays until another is better by a margin; all lanes of the optimum are in use.

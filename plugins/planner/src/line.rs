@@ -5,6 +5,9 @@ use bps_policy_sdk::{Nanos, QueueView, Request};
 /// Requests looked at, those beyond the visible head included: what is further back hardly changes the choice.
 const LOOK_AHEAD: usize = 96;
 
+/// Batch sizes that are tried, besides the largest.
+const SIZES: [u32; 8] = [1, 2, 4, 8, 12, 16, 24, 32];
+
 /// Requests of a queue that one decision has not taken yet, most urgent first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
@@ -74,10 +77,11 @@ impl Line {
 /// The line as a whole decides: a batch cut to the slack of its most urgent request alone lowers throughput just when
 /// the queue is long, and then everybody behind is late.
 pub fn choose_batch(line: &Line, rows_max: u32, start: Nanos, cost: impl Fn(u32) -> Nanos) -> (u32, u32) {
-    choose_pipelined(line, rows_max, |rows| {
+    let ends = |rows| {
         let cost = cost(rows);
         Ends { first: start.saturating_add(cost), next: cost }
-    })
+    };
+    choose(line, rows_max, ends, 1.0)
 }
 
 /// When batches of one size end that follow each other on one way.
@@ -89,24 +93,34 @@ pub struct Ends {
     pub next: Nanos,
 }
 
+/// A batch on a way of several parts is as large as it may be without being through later than this: on a link small ones
+/// are always a little earlier, and each is work for two hosts.
+const CLOSE: f64 = 1.03;
+
 /// The same for a way of several parts that work at the same time.
 pub fn choose_pipelined(line: &Line, rows_max: u32, ends: impl Fn(u32) -> Ends) -> (u32, u32) {
-    let mut best = (u64::MAX, u64::MAX);
-    let mut chosen = line.fit(rows_max);
+    choose(line, rows_max, ends, CLOSE)
+}
+
+/// The largest batch that is `close` to the best.
+fn choose(line: &Line, rows_max: u32, ends: impl Fn(u32) -> Ends, close: f64) -> (u32, u32) {
+    let (mut best, mut tried) = ((u64::MAX, u64::MAX), [None; SIZES.len() + 1]);
     let mut last = 0;
-    for size in [1, 2, 4, 8, 12, 16, 24, 32, rows_max] {
+    for (tried, size) in tried.iter_mut().zip(SIZES.into_iter().chain([rows_max])) {
         let (count, rows) = line.fit(size.min(rows_max));
         if count == last || count == 0 {
             continue;
         }
         last = count;
         let worth = judge(line, (count, rows), &ends);
-        // A tie goes to the larger batch: it leaves the device more time.
-        if worth <= best {
-            (best, chosen) = (worth, (count, rows));
-        }
+        best = best.min(worth);
+        *tried = Some((worth, (count, rows)));
     }
-    chosen
+    // A tie goes to the larger batch: it leaves the device more time.
+    let latest = (best.1 as f64 * close) as u64;
+    let is_close = |worth: (u64, u64)| worth.0 == best.0 && worth.1 <= latest.max(best.1);
+    let largest = tried.into_iter().flatten().rev().find(|(worth, _)| is_close(*worth));
+    largest.map_or_else(|| line.fit(rows_max), |(_, batch)| batch)
 }
 
 /// (deadlines missed, when all is done) if batches of this size follow each other, the last one with what is left.

@@ -3,6 +3,13 @@
 use crate::{DeviceNow, Ends, Lane, LinkNow, Now};
 use bps_policy_sdk::{Nanos, TABLE_BATCHES};
 
+/// What a device holds may be others': no more of it counts as ours when its window is guessed.
+const RUNNING_MAX: u32 = 4;
+
+/// How far ahead of a link its next batch is handed over, nanoseconds, the round trip included: of the order of how old its
+/// reports are.
+const LINK_CUSHION: f64 = 20e6;
+
 /// A lane with the devices and the link it uses.
 #[derive(Clone, Copy, Debug)]
 pub struct Way<'a> {
@@ -105,10 +112,15 @@ impl<'a> Way<'a> {
         self.finish_of(&spans) + spans.slowest() * f64::from(count - 1)
     }
 
-    /// When batches of `rows` rows end that follow each other.
+    /// When batches of `rows` rows end that follow each other. The device at the end takes so many dispatches at a time:
+    /// where the way there and back is long, small batches leave it empty between them.
     pub fn ends(&self, rows: u32) -> Ends {
         let spans = self.spans(rows);
-        Ends { first: self.finish_of(&spans) as Nanos, next: spans.slowest() as Nanos }
+        let apart = self.tail.map_or(0.0, |(device, link)| {
+            let alone = spans.encode + spans.head + spans.send + spans.tail + spans.back + link.rtt;
+            alone / f64::from((device.credits + device.running.min(RUNNING_MAX)).max(1))
+        });
+        Ends { first: self.finish_of(&spans) as Nanos, next: spans.slowest().max(apart) as Nanos }
     }
 
     /// How long to hold a batch back, since until then it would only wait further down: what is handed over no longer
@@ -121,7 +133,9 @@ impl<'a> Way<'a> {
             None => (0.0, spans.encode),
         };
         if let Some((device, link)) = self.tail {
+            // What is known of the link's queue is tens of milliseconds old. A long round trip is slack enough.
             let cushion = if self.head.is_some() { spans.send.max(lead) } else { lead };
+            let cushion = cushion.max(LINK_CUSHION - link.rtt);
             let starts = link.coming.start(link.up_free_in, at);
             hold = hold.max(starts - at - cushion - link.rtt);
             at = starts + spans.send + link.rtt / 2.0;

@@ -212,6 +212,11 @@ async fn measure(args: TestbedArgs, out: Output) -> Result<()> {
         files: models::write(&setup.models, &models)?,
         models,
     };
+    if let Some(load) = busy(&std::fs::read_to_string("/proc/loadavg").unwrap_or_default(), machine_cores()) {
+        say(&format!(
+            "THIS MACHINE IS BUSY (load {load:.1}): the hosts' cores are not theirs alone, figures will scatter"
+        ));
+    }
     say("pairing and starting hosts; each measures its models first ...");
     let session = Session::start(&host_plan, &network, setup.slowdowns[0]).await?;
     let (contenders, missing) = find_policies(&session, &setup.contenders, &args).await?;
@@ -240,6 +245,16 @@ async fn measure(args: TestbedArgs, out: Output) -> Result<()> {
         Some(wrong) => bail!("{wrong}"),
         None => Ok(()),
     }
+}
+
+fn machine_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The load of the last minute, where other programs take more than a quarter of the machine.
+fn busy(loadavg: &str, cores: usize) -> Option<f64> {
+    let load = loadavg.split_whitespace().next()?.parse::<f64>().ok()?;
+    (load > cores as f64 / 4.0).then_some(load)
 }
 
 /// Those of the wanted policies that are there. A folder of components is compiled while the host serves already.
@@ -342,7 +357,7 @@ impl TestbedArgs {
             network: network.kind,
             hosts: names.iter().map(|n| (*n).to_owned()).collect(),
             cores: network.cores.clone(),
-            cores_of_machine: std::thread::available_parallelism().map_or(1, usize::from),
+            cores_of_machine: machine_cores(),
             carrier: self.carrier.clone(),
             load,
             runs: setup.runs,

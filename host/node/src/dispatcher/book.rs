@@ -95,7 +95,8 @@ impl Book {
         last: bool,
         compute_before: Nanos,
     ) {
-        let execution = Execution { model: model.clone(), device, rows, last, compute_before, away: None, output: None };
+        let execution =
+            Execution { model: model.clone(), device, rows, last, compute_before, away: None, output: None };
         self.executions.insert(id, execution);
     }
 

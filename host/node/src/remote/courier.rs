@@ -69,7 +69,9 @@ impl Courier {
         let (parcels, receiver) = unbounded(); // see the module's text for what bounds it
         for index in 0..THREADS {
             let (receiver, peers) = (receiver.clone(), peers.clone());
-            std::thread::Builder::new().name(format!("bps-courier-{index}")).spawn(move || deliver(&receiver, &peers))?;
+            std::thread::Builder::new()
+                .name(format!("bps-courier-{index}"))
+                .spawn(move || deliver(&receiver, &peers))?;
         }
         Ok(Self { parcels })
     }

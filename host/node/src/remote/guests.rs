@@ -199,13 +199,7 @@ impl GuestBook {
     }
 }
 
-fn pass_on(
-    mut guest: Guest,
-    host: HostId,
-    left: &Left<'_>,
-    mine: Result<Vec<HostTensor>, String>,
-    courier: &Courier,
-) {
+fn pass_on(mut guest: Guest, host: HostId, left: &Left<'_>, mine: Result<Vec<HostTensor>, String>, courier: &Courier) {
     guest.execute.route.remove(0);
     guest.execute.budget = guest.deadline.map(|d| d.since(clock::now()));
     guest.execute.tensors.clear();

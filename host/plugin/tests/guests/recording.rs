@@ -131,7 +131,8 @@ fn every_kind_of_entry_comes_back() {
 fn damage_ends_a_recording_and_nothing_else() {
     let whole = record(&batching(), "", false);
     let count = Reader::new(&whole[..]).expect("a recording").count();
-    for length in (0..whole.len()).step_by(whole.len() / 40) {
+    // The last bytes are the compressed frame's own end, after all records.
+    for length in (0..whole.len() - 8).step_by(whole.len() / 40) {
         if let Ok(mut reader) = Reader::new(&whole[..length]) {
             assert!(reader.by_ref().count() <= count);
             assert_ne!(reader.ending(), Some(&Ending::Closed), "{length} of {} bytes", whole.len());

@@ -244,10 +244,6 @@ fn decisions_are_quick_with_large_tables_on_three_hosts() {
         times.push(begun.elapsed());
     }
     times.sort_unstable();
-    let k = policy.models.get(&MODEL).unwrap();
-    eprintln!("frontier {} plan {:?}", k.frontier.len(), k.plan().unwrap().lanes.iter().map(|l| (l.lane.tail, l.lane.cut, l.lane.codec, l.for_lossless, (l.share*100.0) as u32)).collect::<Vec<_>>());
-    let d = policy.decide(&now);
-    eprintln!("{:?}", d.dispatches.iter().map(|d| (d.requests.clone(), d.stages.len(), d.stages.last().unwrap().device, d.micro_batch, d.why)).collect::<Vec<_>>());
     // Figures to read (`--nocapture`), not to hold: machines differ.
     eprintln!("a decision with 115 cuts on three hosts: quickest {:?}, p50 {:?}", times[0], times[500]);
 }

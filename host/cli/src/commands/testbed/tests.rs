@@ -63,3 +63,10 @@ fn a_script_is_read_and_a_wrong_one_is_named() {
     let error = read_script(&path).unwrap_err().to_string();
     assert!(error.contains("link.toml") && error.contains("change 1"), "{error}");
 }
+
+#[test]
+fn a_busy_machine_is_noticed() {
+    assert_eq!(busy("0.31 0.10 0.05 1/100 7", 2), None);
+    assert_eq!(busy("3.50 0.10 0.05 1/100 7", 2), Some(3.5));
+    assert_eq!(busy("", 2), None);
+}
