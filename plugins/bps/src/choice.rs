@@ -2,8 +2,8 @@
 
 use bps_policy_planner::{PlannedLane, Way};
 
-/// Steps of the search for the time at which all waiting rows are answered: to a part in a thousand.
-const POUR_STEPS: u32 = 10;
+/// Steps of the search for the time at which all waiting rows are answered: to a hundredth of the span it lies in.
+const POUR_STEPS: u32 = 7;
 
 /// Most batch sizes that are looked at.
 pub(crate) const SIZES_MAX: usize = 3;

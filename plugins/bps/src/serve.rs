@@ -172,7 +172,7 @@ impl Serve<'_> {
     ) -> Vec<Choice<'n>> {
         // What nobody would wait for in larger batches is not looked at in larger batches.
         let usual = sizes.last().copied().unwrap_or(1);
-        let may_lose = heads.may_lose & first != 0;
+        let (may_lose, steady) = (heads.may_lose & first != 0, self.steady());
         // (device, score, place in `found`) of the best lane, and of the best without a head here.
         let (mut best, mut alone) = (Bests::default(), Bests::default());
         let mut found: Vec<(usize, Way<'n>)> = Vec::with_capacity(self.plan.lanes.len());
@@ -182,7 +182,8 @@ impl Serve<'_> {
                 continue;
             }
             let Some(way) = Way::of(&planned.lane, now) else { continue };
-            let score = self.score(planned, &way, &way.spans(usual), usual, waiting, coming) * self.discount(planned);
+            let score =
+                self.score(planned, &way, &way.spans(usual), usual, waiting, coming) * self.discount(planned, &steady);
             best.take(device, score, found.len());
             if planned.lane.head.is_none() {
                 alone.take(device, score, found.len());
@@ -214,13 +215,18 @@ impl Serve<'_> {
         finish + behind * self.plan.delay(planned, spans, rows)
     }
 
+    /// Devices to which the lane in use is of the optimum.
+    fn steady(&self) -> Vec<u32> {
+        let of_optimum = self.plan.lanes.iter().filter(|planned| planned.share > 0.0);
+        let tails = of_optimum.filter_map(|planned| planned.lane.tail.map(|tail| (tail, InUse::of(&planned.lane))));
+        tails.filter(|(tail, lane)| self.in_use.get(tail) == Some(lane)).map(|(tail, _)| tail).collect()
+    }
+
     /// The lane in use to a device stays until another is better by a margin; all lanes of the optimum are in use.
-    fn discount(&self, planned: &PlannedLane) -> f64 {
-        let lane = &planned.lane;
-        let Some(used) = lane.tail.and_then(|tail| self.in_use.get(&tail)) else { return 1.0 };
-        let of_optimum =
-            |other: &PlannedLane| other.share > 0.0 && other.lane.tail == lane.tail && InUse::of(&other.lane) == *used;
-        let keeps = InUse::of(lane) == *used || (planned.share > 0.0 && self.plan.lanes.iter().any(of_optimum));
+    fn discount(&self, planned: &PlannedLane, steady: &[u32]) -> f64 {
+        let Some(tail) = planned.lane.tail else { return 1.0 };
+        let of_optimum = planned.share > 0.0 && steady.contains(&tail);
+        let keeps = of_optimum || self.in_use.get(&tail) == Some(&InUse::of(&planned.lane));
         if keeps { 1.0 - self.hysteresis } else { 1.0 }
     }
 

@@ -95,7 +95,7 @@ pub struct Ends {
 
 /// A batch on a way of several parts is as large as it may be without being through later than this: on a link small ones
 /// are always a little earlier, and each is work for two hosts.
-const CLOSE: f64 = 1.03;
+const CLOSE: f64 = 1.0;
 
 /// The same for a way of several parts that work at the same time.
 pub fn choose_pipelined(line: &Line, rows_max: u32, ends: impl Fn(u32) -> Ends) -> (u32, u32) {
