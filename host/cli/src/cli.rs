@@ -1,7 +1,8 @@
 //! The command line: its grammar, and the dispatch to commands.
 
 use crate::commands::{
-    bench, completions, demo, devices, infer, model, pair, peers, policy, profile, receipts, serve, testbed, unpair,
+    bench, codec, completions, demo, devices, infer, model, pair, peers, policy, profile, receipts, serve, testbed,
+    unpair,
 };
 use crate::logging::{self, LogFormat};
 use crate::output::{Format, Output};
@@ -60,6 +61,7 @@ enum Command {
     Devices(devices::DevicesArgs),
     Profile(profile::ProfileArgs),
     Model(model::ModelArgs),
+    Codec(Box<codec::CodecArgs>),
     Policy(policy::PolicyArgs),
     Receipts(receipts::ReceiptsArgs),
     Pair(pair::PairArgs),
@@ -82,6 +84,7 @@ pub(crate) fn run() -> Result<()> {
         Command::Devices(_) => devices::run(out),
         Command::Profile(args) => profile::run(&args, out),
         Command::Model(args) => model::run(&args, out),
+        Command::Codec(args) => codec::run(&args, out),
         Command::Policy(args) => wait(policy::run(args, out)),
         Command::Receipts(args) => wait(receipts::run(args, out)),
         Command::Pair(args) => wait(pair::run(args, out)),
@@ -137,6 +140,9 @@ mod tests {
             "bps policy rollback --admin unix:/x",
             "bps policy replay r.bpsrec --policy p.wasm --diff",
             "bps profile m.onnx --device cpu --batch 1,2,4 --layers",
+            "bps codec list --format json",
+            "bps codec encode a.npy -o a.bpsc --codec ff-h --rate 20 --package m.ff --cut c --entropy zstd --order nhwc",
+            "bps codec decode a.bin -o a.npy --codec raw --shape 1,2 --data-type int8 --device gpu:0",
             "bps receipts --last 3",
             "bps peers --format json --admin unix:/x",
             "bps pair --format json --listen 127.0.0.1:0 --wait 30s --allow execute",
@@ -163,6 +169,8 @@ mod tests {
             ("bps bench decide --rounds 0", ErrorKind::ValueValidation),
             ("bps pair host CODE --wait 5s", ErrorKind::ArgumentConflict),
             ("bps unpair", ErrorKind::MissingRequiredArgument),
+            ("bps codec encode a.npy -o b --bound 0", ErrorKind::ValueValidation),
+            ("bps codec decode a -o b --cut c", ErrorKind::MissingRequiredArgument),
         ] {
             assert_eq!(Cli::try_parse_from(line.split(' ')).unwrap_err().kind(), kind, "{line}");
         }

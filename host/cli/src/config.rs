@@ -60,6 +60,7 @@ pub(crate) struct Settings {
     pub(crate) state_dir: Option<PathBuf>,
     /// Where cost tables come from.
     pub(crate) profile: ProfileChoice,
+    pub(crate) accuracy_loss_max_ppm: Option<u32>,
     /// How long a drain waits.
     pub(crate) drain_timeout: Duration,
     /// Bounds and times of the scheduler.
@@ -149,6 +150,7 @@ impl Settings {
             paired,
             state_dir,
             profile: flags.profile.map(Into::into).or(file.profile).unwrap_or_default(),
+            accuracy_loss_max_ppm: accuracy_loss(flags.max_accuracy_loss, file.max_accuracy_loss)?,
             drain_timeout: flags
                 .drain_timeout
                 .or(file.drain_timeout_s.map(Duration::from_secs))
@@ -167,6 +169,24 @@ impl Settings {
         }
         Ok(settings)
     }
+}
+
+/// Parts per million of the flag's share, else of the file's.
+fn accuracy_loss(flag: Option<f64>, file: Option<f64>) -> Result<Option<u32>> {
+    if let Some(share) = file.filter(|share| !(0.0..=1.0).contains(share)) {
+        return Err(usage(format!("max_accuracy_loss: {share} is not a share from 0 to 1 (0.005 is half a point)")));
+    }
+    Ok(flag.or(file).map(|share| (share * 1e6).round() as u32))
+}
+
+/// `0.5%`, or `0.005`.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.trim().strip_suffix('%') {
+        Some(percent) => (percent.trim(), 0.01),
+        None => (text.trim(), 1.0),
+    };
+    let share = number.parse::<f64>().ok().map(|number| number * unit).filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("{text:?} is not a share, such as 0.5% or 0.005"))
 }
 
 /// What the flags say of other hosts.

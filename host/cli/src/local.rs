@@ -59,7 +59,12 @@ impl LocalHost {
 
 /// The digits model as a host takes it.
 pub(crate) fn digits_model() -> BuiltinModel {
-    BuiltinModel { name: DIGITS.into(), onnx: Bytes::from_static(DIGITS_ONNX), manifest: DIGITS_MANIFEST.into() }
+    BuiltinModel {
+        name: DIGITS.into(),
+        onnx: Bytes::from_static(DIGITS_ONNX),
+        manifest: DIGITS_MANIFEST.into(),
+        calibration: Bytes::new(),
+    }
 }
 
 /// A digit that the model has not seen: how to ask for it, and the right answer.

@@ -8,7 +8,7 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 /// Headers are a line of text; NumPy itself refuses more than 10,000 bytes unless told to trust the file.
 const HEADER_BYTES_MAX: usize = 10_000;
 /// NumPy 2 allows 64 dimensions, no model takes more than a few.
-const RANK_MAX: usize = 8;
+pub(crate) const RANK_MAX: usize = 8;
 
 /// Why a file is not a tensor we take, and where.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +48,11 @@ pub(crate) fn parse(file: Bytes) -> Result<HostTensor, NpyError> {
     let header = Header::parse(header)?;
     let data = file.slice(start + header_bytes..);
     HostTensor::new(header.data_type, header.shape, data).or_else(|e| refuse(e.to_string()))
+}
+
+/// Whether files hold tensors of this type.
+pub(crate) fn holds(data_type: DataType) -> bool {
+    TYPES.iter().any(|(held, _)| *held == data_type)
 }
 
 /// The file that holds `tensor`. A BYTES tensor has no NumPy type.

@@ -44,6 +44,8 @@ fn help_teaches_and_ends_well() {
         (&["help", "policy"], "From file to traffic"),
         (&["help", "demo"], "What you see"),
         (&["policy", "help", "check"], "rehearse"),
+        (&["help", "codec"], "From an activation to figures"),
+        (&["codec", "list"], "ff-h"),
         (&["completions", "bash"], "_bps"),
         (&["--version"], "bps 0."),
     ];
@@ -58,7 +60,7 @@ fn help_teaches_and_ends_well() {
 fn wrong_lines_and_wrong_settings_end_with_2() {
     let dir = folder();
     fs::write(dir.path().join("bad.toml"), "listen = 'a:1'\nmodles = []\n").unwrap();
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["fly"], "unrecognized"),
         (&["serve"], "nothing to serve"),
         (&["serve", "--config", "bad.toml"], "bad.toml:2"),
@@ -67,6 +69,8 @@ fn wrong_lines_and_wrong_settings_end_with_2() {
         (&["serve", "--model", "a.onnx", "--policy-config", "{"], "not JSON"),
         (&["policy", "inspect", "nobody"], "neither a file nor one of"),
         (&["profile", "a.onnx", "--device", "tpu"], "tpu"),
+        (&["codec", "encode", "a.npy", "-o", "b", "--codec", "f16", "--bound", "1"], "--bound is for ff-s and ff-h"),
+        (&["codec", "decode", "a", "-o", "b", "--codec", "fly", "--shape", "1"], "there are raw, raw-zstd"),
         (&["devices", "--log", "a=b=c"], "--log"),
     ];
     for (words, expected) in cases {

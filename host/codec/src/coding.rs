@@ -2,7 +2,7 @@
 
 use crate::registry::{CodecSpec, Layout, spec};
 use crate::squeeze::{squeeze, stretch};
-use crate::{CodecError, f16, int8, jpeg};
+use crate::{CodecError, f16, ff, int8, jpeg};
 use bps_types::{DataType, HostTensor, Packed, element_count};
 use bytes::Bytes;
 
@@ -18,13 +18,24 @@ const BLOCK: usize = 1_024;
 pub struct Opened {
     /// How the bytes are laid out.
     pub layout: Layout,
-    /// As many as layout, type and shape say; for [`Layout::Jpeg`] the lengths are not checked yet.
+    /// As many as layout, type and shape say; for [`Layout::Jpeg`] and [`Layout::Ff`] nothing is checked yet.
     pub bytes: Bytes,
 }
 
 /// Encodes a tensor. The rate is 0 where the codec has none. Errors where the codec does not take the tensor's type (see
 /// [`CodecSpec::takes`]) or shape. Raw shares the tensor's bytes.
 pub fn encode(codec: u8, rate: u8, tensor: &HostTensor) -> Result<Packed, CodecError> {
+    encode_with(codec, rate, tensor, None)
+}
+
+/// The same with what was calibrated for the tensor, which FF uses where it holds something for the rate. Whoever decodes
+/// must have it too.
+pub fn encode_with(
+    codec: u8,
+    rate: u8,
+    tensor: &HostTensor,
+    calibrated: Option<&ff::CutPackage>,
+) -> Result<Packed, CodecError> {
     let spec = of(codec, rate)?;
     let (data_type, shape) = (tensor.data_type(), tensor.shape());
     if !spec.takes(data_type) {
@@ -35,6 +46,7 @@ pub fn encode(codec: u8, rate: u8, tensor: &HostTensor) -> Result<Packed, CodecE
         Layout::F16 => f16::pack_bytes(tensor.data()).into(),
         Layout::Int8 => pack_rows(tensor)?.into(),
         Layout::Jpeg => jpeg::encode(rate, tensor)?.into(),
+        Layout::Ff => encode_ff(spec, rate, tensor, calibrated)?,
     };
     seal(spec, rate, data_type, shape, laid_out)
 }
@@ -61,11 +73,21 @@ pub fn seal(
 
 /// Decodes a tensor that must have this shape; its type is for the caller to compare. Raw shares the bytes.
 pub fn decode(packed: &Packed, expected_shape: &[usize]) -> Result<HostTensor, CodecError> {
+    decode_with(packed, expected_shape, None)
+}
+
+/// The same with a model's calibration, for frames that were made with it.
+pub fn decode_with(
+    packed: &Packed,
+    expected_shape: &[usize],
+    calibrated: Option<&ff::Package>,
+) -> Result<HostTensor, CodecError> {
     let Opened { layout, bytes } = open(packed, expected_shape)?;
     let spec = of(packed.codec, packed.rate)?;
     let data: Bytes = match layout {
         Layout::Plain => bytes,
         Layout::Jpeg => return jpeg::decode(packed, value_bytes(packed.data_type, expected_shape)?.unwrap_or(0)),
+        Layout::Ff => decode_ff(&bytes, expected_shape, calibrated)?.data().clone(),
         Layout::F16 | Layout::Int8 => {
             let mut data = Vec::with_capacity(value_bytes(packed.data_type, expected_shape)?.unwrap_or(0));
             unpack(layout, &bytes, expected_shape, |values| push_values(values, &mut data))?;
@@ -81,18 +103,28 @@ pub fn decode_f32_into(packed: &Packed, expected_shape: &[usize], values: &mut V
     if packed.data_type != DataType::Fp32 {
         return Err(CodecError::Type { codec: spec.name, data_type: packed.data_type });
     }
-    open(packed, expected_shape)?.unpack_f32_into(expected_shape, values)
+    open(packed, expected_shape)?.unpack_f32_into(expected_shape, None, values)
 }
 
 impl Opened {
-    /// Appends the values of an FP32 tensor, whose shape is the one it was opened with.
-    pub fn unpack_f32_into(&self, shape: &[usize], values: &mut Vec<f32>) -> Result<(), CodecError> {
+    /// Appends the values of an FP32 tensor, whose shape is the one it was opened with; `calibrated` as for
+    /// [`decode_with`].
+    pub fn unpack_f32_into(
+        &self,
+        shape: &[usize],
+        calibrated: Option<&ff::Package>,
+        values: &mut Vec<f32>,
+    ) -> Result<(), CodecError> {
         match self.layout {
             Layout::Plain => values.extend(self.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))),
             Layout::F16 | Layout::Int8 => {
                 unpack(self.layout, &self.bytes, shape, |block| values.extend_from_slice(block))?;
             }
             Layout::Jpeg => return Err(CodecError::Type { codec: "jpeg", data_type: DataType::Fp32 }),
+            Layout::Ff => {
+                let decoded = decode_ff(&self.bytes, shape, calibrated)?;
+                values.extend(decoded.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
+            }
         }
         Ok(())
     }
@@ -169,8 +201,36 @@ fn layout_bytes(spec: &CodecSpec, data_type: DataType, shape: &[usize]) -> Resul
             let (rows, row_elements) = rows_of(shape)?;
             bounded(int8::byte_count(rows, row_elements)).map(Some)
         }
-        Layout::Jpeg => Ok(None),
+        Layout::Jpeg | Layout::Ff => Ok(None),
     }
+}
+
+/// FF takes maps of at most four extents; of anything else a row is a line of features.
+fn ff_shape(shape: &[usize]) -> Result<Vec<usize>, CodecError> {
+    if (1..=4).contains(&shape.len()) {
+        return Ok(shape.to_vec());
+    }
+    rows_of(shape).map(|(rows, row_elements)| vec![rows, row_elements])
+}
+
+fn encode_ff(
+    spec: &CodecSpec,
+    rate: u8,
+    tensor: &HostTensor,
+    calibrated: Option<&ff::CutPackage>,
+) -> Result<Bytes, CodecError> {
+    let shaped = HostTensor::new(DataType::Fp32, ff_shape(tensor.shape())?, tensor.data().clone())
+        .map_err(|e| corrupt(spec, "tensor", e.to_string()))?;
+    let settings = ff::settings_of(spec.id, rate, calibrated).ok_or(CodecError::Rate { codec: spec.name, rate })?;
+    ff::encode(&settings, &shaped).map(Bytes::from).map_err(|e| e.named(spec.name))
+}
+
+/// A frame says itself which of FF's modes it is in, and which package it was made with.
+fn decode_ff(frame: &[u8], shape: &[usize], calibrated: Option<&ff::Package>) -> Result<HostTensor, CodecError> {
+    let named = |e: ff::FfError| e.named("ff");
+    let package = ff::package_of(frame).map_err(named)?;
+    let cut = calibrated.and_then(|calibrated| calibrated.cut_by_id(package));
+    ff::decode(frame, &ff_shape(shape)?, ff::Order::Nchw, cut).map_err(named)
 }
 
 /// FP32 values as bytes behind what is in `data`.
@@ -184,6 +244,9 @@ fn push_values(values: &[f32], data: &mut Vec<u8>) {
 /// Row by row behind headers of their own.
 fn pack_rows(tensor: &HostTensor) -> Result<Vec<u8>, CodecError> {
     let (rows, row_elements) = rows_of(tensor.shape())?;
+    if rows == 0 {
+        return Ok(Vec::new()); // nothing bounds a row that is not there
+    }
     let mut packed = Vec::with_capacity(bounded(int8::byte_count(rows, row_elements))?);
     let mut values = vec![0.0; row_elements];
     for row in 0..rows {
@@ -200,7 +263,10 @@ fn unpack(layout: Layout, bytes: &[u8], shape: &[usize], mut take: impl FnMut(&[
         f16::unpack_blocks(bytes, take);
         return Ok(());
     }
-    let (_, row_elements) = rows_of(shape)?;
+    let (rows, row_elements) = rows_of(shape)?;
+    if rows == 0 {
+        return Ok(()); // nothing bounds a row that is not there
+    }
     let mut values = vec![0.0; row_elements];
     for row in bytes.chunks_exact(int8::word_count(row_elements).saturating_mul(4)) {
         int8::unpack_row(row, &mut values)?;

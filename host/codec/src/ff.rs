@@ -41,9 +41,11 @@ mod calibrate;
 pub mod chunk;
 pub mod coder;
 mod cut;
+mod disturb;
 mod error;
 pub mod exceptions;
 pub mod format;
+mod frame;
 pub mod geometry;
 pub mod haar;
 pub mod pack;
@@ -58,10 +60,12 @@ pub mod tables;
 pub mod token;
 mod transform;
 
-pub use assumed::{ASSUMED_HAAR, ASSUMED_SCALAR, RATE_LIST, mode_for};
+pub use assumed::{ASSUMED_HAAR, ASSUMED_SCALAR, RATE_LIST, mode_for, settings_of};
 pub use calibrate::{Calibration, Weights, calibrate};
 pub use cut::{Curve, CutPackage, Loss, Origin};
+pub use disturb::{disturb, planes};
 pub use error::FfError;
+pub use frame::Frame;
 pub use package::{PACKAGE_BYTES_MAX, Package};
 pub use quant::Offsets;
 

@@ -6,8 +6,8 @@
 //! [`decode_f32_into`] or [`open`], and through nothing else.
 //!
 //! A codec is a [`Layout`] (what happens to the elements) and, for some, zstd over the laid-out bytes. Every layout but
-//! JPEG's has a length that follows from type and shape, and treats each row by itself: rows of one batch may be cut
-//! apart or put together without a change to their values.
+//! JPEG's and [`ff`]'s has a length that follows from type and shape. All treat each row by itself: rows of one batch may
+//! be cut apart or put together without a change to their values.
 //!
 //! **Invariants.** No I/O, no clock, no device. Everything that is decoded is hostile: lengths are checked before
 //! anything is read or allocated, no tensor is larger than [`VALUE_BYTES_MAX`], and a mismatch is an error that names the
@@ -26,7 +26,7 @@ mod registry;
 mod squeeze;
 mod timing;
 
-pub use coding::{Opened, VALUE_BYTES_MAX, decode, decode_f32_into, encode, open, seal};
+pub use coding::{Opened, VALUE_BYTES_MAX, decode, decode_f32_into, decode_with, encode, encode_with, open, seal};
 pub use error::CodecError;
 pub use pixels::{PixelShape, denormalize, denormalize_u8, normalize_u8};
 pub use registry::{CodecSpec, Layout, RAW, codecs, spec};

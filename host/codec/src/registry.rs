@@ -1,5 +1,6 @@
 //! The codecs there are. Numbers and names are part of the wire protocol: they are added to, never changed.
 
+use crate::ff;
 use bps_types::DataType;
 
 /// The codec that changes nothing.
@@ -16,6 +17,8 @@ pub enum Layout {
     Int8,
     /// UINT8 images (NHWC) as one JPEG a row.
     Jpeg,
+    /// FP32 as a frame of [`ff`](crate::ff).
+    Ff,
 }
 
 /// A codec.
@@ -25,7 +28,7 @@ pub struct CodecSpec {
     pub id: u8,
     /// Its name; number and name agree on all hosts.
     pub name: &'static str,
-    /// Rates on offer, ascending; empty where there is none (then the rate is 0). JPEG's are qualities.
+    /// Rates on offer, ascending; empty where there is none (then the rate is 0). JPEG's are qualities; FF's grow coarser.
     pub rates: &'static [u8],
     /// Decoding returns every bit.
     pub lossless: bool,
@@ -45,7 +48,7 @@ impl CodecSpec {
     pub fn takes(&self, data_type: DataType) -> bool {
         match self.layout {
             Layout::Plain => !self.squeezed || data_type != DataType::Bytes,
-            Layout::F16 | Layout::Int8 => data_type == DataType::Fp32,
+            Layout::F16 | Layout::Int8 | Layout::Ff => data_type == DataType::Fp32,
             Layout::Jpeg => data_type == DataType::Uint8,
         }
     }
@@ -53,6 +56,11 @@ impl CodecSpec {
     /// Whether the codec offers this rate.
     pub fn offers(&self, rate: u8) -> bool {
         if self.rates.is_empty() { rate == 0 } else { self.rates.contains(&rate) }
+    }
+
+    /// The middle one of its rates; 0 where there is none.
+    pub fn usual_rate(&self) -> u8 {
+        self.rates.get(self.rates.len() / 2).copied().unwrap_or(0)
     }
 
     /// Encoded bits per element: a guess, until real sizes correct it. Exact without zstd and JPEG, headers aside. With
@@ -86,7 +94,13 @@ const fn plain(
     CodecSpec { id, name, rates: &[], lossless, for_input: false, layout, squeezed, assumed }
 }
 
-static CODECS: [CodecSpec; 7] = [
+/// FF at every second of its rates: each has steps 1.4 times those of the one before.
+const fn ff_codec(id: u8, name: &'static str, assumed: &'static [(f32, u32)]) -> CodecSpec {
+    let rates = &ff::RATE_LIST;
+    CodecSpec { id, name, rates, lossless: false, for_input: false, layout: Layout::Ff, squeezed: false, assumed }
+}
+
+static CODECS: [CodecSpec; 9] = [
     plain(RAW, "raw", Layout::Plain, false, &[(32.0, 0)]),
     plain(1, "raw-zstd", Layout::Plain, true, &[(24.0, 0)]),
     plain(2, "f16", Layout::F16, false, &[(16.0, 50)]),
@@ -103,6 +117,8 @@ static CODECS: [CodecSpec; 7] = [
         squeezed: false,
         assumed: &[(0.6, 20_000), (0.9, 10_000), (1.6, 4_000), (2.4, 2_000)],
     },
+    ff_codec(ff::ID_SCALAR, "ff-s", &ff::ASSUMED_SCALAR),
+    ff_codec(ff::ID_HAAR, "ff-h", &ff::ASSUMED_HAAR),
 ];
 
 /// Every codec, by ascending number.
@@ -122,7 +138,8 @@ mod tests {
     #[test]
     fn numbers_and_names_are_pinned() {
         let all: Vec<_> = codecs().iter().map(|c| (c.id, c.name, c.rates, c.lossless, c.for_input)).collect();
-        let wanted: [(u8, &str, &[u8], bool, bool); 7] = [
+        let ff = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30];
+        let wanted: [(u8, &str, &[u8], bool, bool); 9] = [
             (0, "raw", &[], true, false),
             (1, "raw-zstd", &[], true, false),
             (2, "f16", &[], false, false),
@@ -130,6 +147,8 @@ mod tests {
             (4, "int8", &[], false, false),
             (5, "int8-zstd", &[], false, false),
             (6, "jpeg", &[50, 75, 90, 95], false, true),
+            (16, "ff-s", &ff, false, false),
+            (17, "ff-h", &ff, false, false),
         ];
         assert_eq!(all, wanted);
         assert!(spec(7).is_none());
@@ -140,8 +159,11 @@ mod tests {
         for codec in codecs() {
             assert_eq!(codec.assumed.len(), codec.rates.len().max(1), "{}", codec.name);
             assert_eq!(codec.lossless, codec.assumed.iter().all(|a| a.1 == 0), "{}", codec.name);
-            // A higher rate costs more bits and less accuracy.
-            assert!(codec.assumed.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 > w[1].1), "{}", codec.name);
+            // More bits, less lost; qualities grow finer, FF's rates coarser.
+            let finer = |w: &[(f32, u32)]| w[0].0 < w[1].0 && w[0].1 > w[1].1;
+            let coarser = |w: &[(f32, u32)]| w[0].0 > w[1].0 && w[0].1 < w[1].1;
+            let steps = || codec.assumed.windows(2);
+            assert!(steps().all(finer) || steps().all(coarser), "{}", codec.name);
         }
         let jpeg = spec(6).unwrap();
         assert_eq!((jpeg.bits_per_element_assumed(90), jpeg.loss_ppm_assumed(90)), (1.6, 4_000));
@@ -153,7 +175,7 @@ mod tests {
         let taken = |id: u8| DataType::ALL.into_iter().filter(|t| spec(id).unwrap().takes(*t)).collect::<Vec<_>>();
         assert_eq!((taken(0).len(), taken(1).len()), (14, 13));
         assert!(!taken(1).contains(&DataType::Bytes));
-        assert!((2..=5).all(|id| taken(id) == [DataType::Fp32]));
+        assert!([2, 3, 4, 5, 16, 17].into_iter().all(|id| taken(id) == [DataType::Fp32]));
         assert_eq!(taken(6), [DataType::Uint8]);
     }
 }

@@ -6,9 +6,11 @@ use crate::device::OpenDevice;
 use crate::executor::{Worker, batch_shapes};
 use crate::host::Tensor;
 use crate::{JobError, Model};
+use bps_codec::ff::Package;
 use bps_codec::{Layout, Opened, decode, open};
 use bps_types::{DataType, Packed, TensorSpec, element_count};
 use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
 
 /// One value of one arrival, and the shape that it must have.
 struct Part<'a> {
@@ -57,7 +59,8 @@ pub(crate) fn stage(
             parts.push(Part { packed: &arrival[index], shape });
         }
         let name = &graph.values[id.index()].name;
-        let joined = join_parts(&parts, wanted.to_vec(), !worker.device.is_cpu());
+        let calibration = model.calibration().map(Arc::as_ref);
+        let joined = join_parts(&parts, wanted.to_vec(), !worker.device.is_cpu(), calibration);
         staged.push(joined.map_err(|message| JobError::failed(format!("value `{name}` of cut {cut}: {message}")))?);
     }
     Ok(staged)
@@ -68,6 +71,7 @@ fn input(worker: &Worker, model: &Model, index: usize, arrivals: &[Vec<Packed>])
     let spec = &model.graph().inputs[index];
     let pixels = model.pixels().filter(|p| p.input == index);
     let has_kernel = !worker.device.is_cpu();
+    let calibration = model.calibration().map(Arc::as_ref);
     let joined = || {
         let mut parts = Vec::with_capacity(arrivals.len());
         let mut joined_shape: Option<Vec<usize>> = None;
@@ -85,7 +89,7 @@ fn input(worker: &Worker, model: &Model, index: usize, arrivals: &[Vec<Packed>])
         }
         let shape = joined_shape.unwrap_or_default();
         if parts.iter().all(|p| p.packed.data_type == DataType::Fp32) {
-            return join_parts(&parts, shape, has_kernel);
+            return join_parts(&parts, shape, has_kernel, calibration);
         }
         let decoded = parts.iter().map(|p| decode(p.packed, &p.shape)).collect::<Result<Vec<_>, _>>();
         let decoded = decoded.map_err(|e| e.to_string())?;
@@ -104,7 +108,12 @@ fn fits(spec: &TensorSpec, shape: &[usize]) -> Result<(), String> {
 }
 
 /// Joins FP32 parts into a value of `shape`, row after row.
-fn join_parts(parts: &[Part<'_>], shape: Vec<usize>, has_kernel: bool) -> Result<Staged, String> {
+fn join_parts(
+    parts: &[Part<'_>],
+    shape: Vec<usize>,
+    has_kernel: bool,
+    calibration: Option<&Package>,
+) -> Result<Staged, String> {
     let mut opened = Vec::with_capacity(parts.len());
     for (arrival, Part { packed, shape }) in parts.iter().enumerate() {
         if packed.data_type != DataType::Fp32 {
@@ -118,7 +127,7 @@ fn join_parts(parts: &[Part<'_>], shape: Vec<usize>, has_kernel: bool) -> Result
     }
     let mut values = Vec::with_capacity(element_count(&shape).ok_or("too many elements")?);
     for (opened, part) in opened.iter().zip(parts) {
-        opened.unpack_f32_into(&part.shape, &mut values).map_err(|e| e.to_string())?;
+        opened.unpack_f32_into(&part.shape, calibration, &mut values).map_err(|e| e.to_string())?;
     }
     Ok(Staged::floats(shape, values))
 }
@@ -126,7 +135,7 @@ fn join_parts(parts: &[Part<'_>], shape: Vec<usize>, has_kernel: bool) -> Result
 /// One value alone on a device, as [`stage`] would put it there; its shape is taken as it is.
 pub(crate) fn arrived(packed: &Packed, device: &OpenDevice) -> Result<Tensor, String> {
     let part = Part { packed, shape: packed.shape.clone() };
-    let staged = join_parts(&[part], packed.shape.clone(), !device.is_cpu())?;
+    let staged = join_parts(&[part], packed.shape.clone(), !device.is_cpu(), None)?;
     staged.upload(None, device).map_err(|e| e.to_string())
 }
 

@@ -1,11 +1,15 @@
-//! Measures what codecs cost on a device, through the same functions that jobs use.
+//! Codecs on a device outside of jobs, through the same functions that jobs use: measuring what they cost, and one tensor
+//! alone.
 
 use crate::JobError;
 use crate::arrive::arrived;
 use crate::device::OpenDevice;
-use crate::host::upload;
+use crate::executor::text_of;
+use crate::host::{read_back, upload};
 use crate::passage::pack;
-use bps_codec::{CodecSpec, CodecTiming, Ends, Layout, codecs, fit, measure_one, sample};
+use bps_codec::{CodecSpec, CodecTiming, Ends, Layout, codecs, decode, encode, fit, measure_one, sample};
+use bps_types::{DataType, HostTensor, Packed};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 /// Elements of the small and the large tensor.
@@ -42,7 +46,7 @@ pub(crate) fn measure(device: &OpenDevice) -> Result<Vec<CodecTiming>, JobError>
 fn time(device: &OpenDevice, codec: &CodecSpec, elements: usize, clock: &dyn Fn() -> u64) -> Result<Ends, JobError> {
     let failed = |message: String| JobError::failed(format!("codec {}: {message}", codec.name));
     let sample = sample(codec, elements).map_err(|e| failed(e.to_string()))?;
-    let shape = sample.shape();
+    let (shape, rate) = (sample.shape(), codec.usual_rate());
     let tensor = upload(sample.to_f32().map_err(|e| failed(e.to_string()))?, shape, device.burn());
     let mut best = Ends { elements, encode_nanos: u64::MAX, decode_nanos: u64::MAX };
     let mut started = Instant::now();
@@ -53,7 +57,7 @@ fn time(device: &OpenDevice, codec: &CodecSpec, elements: usize, clock: &dyn Fn(
         }
         device.sync()?;
         let begin = clock();
-        let packed = pack(tensor.clone(), shape, device, codec.id, 0, "sample")?;
+        let packed = pack(tensor.clone(), shape, device, codec.id, rate, "sample")?;
         let encoded = clock();
         let back = arrived(&packed, device).map_err(failed)?;
         device.sync()?;
@@ -67,4 +71,62 @@ fn time(device: &OpenDevice, codec: &CodecSpec, elements: usize, clock: &dyn Fn(
         }
     }
     Ok(best)
+}
+
+/// Encodes a tensor that lies on the device, and says how long that takes until the packed bytes are in host memory.
+/// Runs on the device's thread.
+pub(crate) fn encode_one(
+    device: &OpenDevice,
+    codec: u8,
+    rate: u8,
+    tensor: &HostTensor,
+) -> Result<(Packed, Duration), JobError> {
+    let shape = tensor.shape();
+    if !lies_on(device, tensor.data_type(), shape) {
+        let started = Instant::now();
+        let packed = encode(codec, rate, tensor).map_err(|e| JobError::failed(e.to_string()))?;
+        return Ok((packed, slowed(device, started.elapsed())));
+    }
+    protected(|| {
+        let values = tensor.to_f32().map_err(|e| JobError::failed(e.to_string()))?;
+        let lying = upload(values, shape, device.burn());
+        device.sync()?;
+        let started = Instant::now();
+        let packed = pack(lying, shape, device, codec, rate, "tensor")?;
+        Ok((packed, slowed(device, started.elapsed())))
+    })
+}
+
+/// Decodes packed bytes in host memory, and says how long that takes until the tensor lies on the device; reading it back
+/// from there does not count. Runs on the device's thread.
+pub(crate) fn decode_one(device: &OpenDevice, packed: &Packed) -> Result<(HostTensor, Duration), JobError> {
+    let shape = &packed.shape[..];
+    if !lies_on(device, packed.data_type, shape) {
+        let started = Instant::now();
+        let tensor = decode(packed, shape).map_err(|e| JobError::failed(e.to_string()))?;
+        return Ok((tensor, slowed(device, started.elapsed())));
+    }
+    protected(|| {
+        device.sync()?;
+        let started = Instant::now();
+        let lying = arrived(packed, device).map_err(JobError::failed)?;
+        device.sync()?;
+        let time = slowed(device, started.elapsed());
+        Ok((read_back(lying, shape, device)?, time))
+    })
+}
+
+/// Whether such a tensor is ever anywhere but in host memory.
+fn lies_on(device: &OpenDevice, data_type: DataType, shape: &[usize]) -> bool {
+    !device.is_cpu() && data_type == DataType::Fp32 && !shape.contains(&0)
+}
+
+fn slowed(device: &OpenDevice, time: Duration) -> Duration {
+    time.mul_f32(device.description.slowdown)
+}
+
+/// Tensors of any size come here, and the tensor library panics where a device cannot hold one.
+fn protected<T>(work: impl FnOnce() -> Result<T, JobError>) -> Result<T, JobError> {
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    outcome.unwrap_or_else(|panic| Err(JobError::classify(None, text_of(&*panic))))
 }

@@ -6,9 +6,12 @@ use crate::executor::{Command, Worker, batch_shapes};
 use crate::profile::{Profile, profile};
 use crate::{DeviceRequest, EngineError, Job, JobError, Model, PixelInput, codecs};
 use bps_codec::CodecTiming;
+use bps_codec::ff::Package;
 use bps_graph::Graph;
+use bps_types::{HostTensor, Packed};
 use crossbeam_channel::{Sender, unbounded};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The devices of this process. Clones are handles to the same ones; when the last handle is gone, the executors finish
 /// what is queued and end.
@@ -43,6 +46,16 @@ impl Engine {
 
     /// Makes a graph executable. Weights go to a device at the first use there, or with [`Engine::warm`].
     pub fn load(&self, graph: Arc<Graph>, pixels: Option<PixelInput>) -> Result<Model, EngineError> {
+        self.load_calibrated(graph, pixels, None)
+    }
+
+    /// The same with the calibration that belongs to the model. Errors where it belongs to another.
+    pub fn load_calibrated(
+        &self,
+        graph: Arc<Graph>,
+        pixels: Option<PixelInput>,
+        calibration: Option<Arc<Package>>,
+    ) -> Result<Model, EngineError> {
         let state = Arc::downgrade(&self.0);
         let forget = Box::new(move |id| {
             let Some(state) = state.upgrade() else { return };
@@ -51,7 +64,7 @@ impl Engine {
                 let _ended = executor.send(Command::Forget(id));
             }
         });
-        Model::new(graph, pixels, forget)
+        Model::new(graph, pixels, calibration, forget)
     }
 
     /// Uploads the weights and executes one row of zeros, so that the first request finds everything compiled. Blocks.
@@ -129,6 +142,31 @@ impl Engine {
     pub fn measure_codecs(&self, device: usize) -> Result<Vec<CodecTiming>, EngineError> {
         let name = self.name(device)?;
         let outcome = self.call(device, |worker| codecs::measure(&worker.device))?;
+        outcome.map_err(|source| EngineError::Execution { device: name, source })
+    }
+
+    /// Encodes one tensor as a job encodes its result, with the time from a tensor that lies on the device to packed bytes
+    /// in host memory, declared slowdown included. F16 and INT8 have kernels; for the rest a GPU's tensor is read back
+    /// and the processor goes on. What is not FP32 never lies on a GPU: the processor encodes it. The first call for a
+    /// codec may compile kernels. Blocks.
+    pub fn encode_on(
+        &self,
+        device: usize,
+        codec: u8,
+        rate: u8,
+        tensor: &HostTensor,
+    ) -> Result<(Packed, Duration), EngineError> {
+        let (name, tensor) = (self.name(device)?, tensor.clone());
+        let outcome = self.call(device, move |worker| codecs::encode_one(&worker.device, codec, rate, &tensor))?;
+        outcome.map_err(|source| EngineError::Execution { device: name, source })
+    }
+
+    /// Decodes one tensor as a job decodes what arrived, with the time from packed bytes in host memory to a tensor that
+    /// lies on the device, where [`Engine::encode_on`] has it. Its shape is taken as it is, at most
+    /// [`VALUE_BYTES_MAX`](bps_codec::VALUE_BYTES_MAX) large; everything else may be hostile. Blocks.
+    pub fn decode_on(&self, device: usize, packed: &Packed) -> Result<(HostTensor, Duration), EngineError> {
+        let (name, packed) = (self.name(device)?, packed.clone());
+        let outcome = self.call(device, move |worker| codecs::decode_one(&worker.device, &packed))?;
         outcome.map_err(|source| EngineError::Execution { device: name, source })
     }
 

@@ -265,7 +265,7 @@ pub(crate) fn batch_shapes(model: &Model, rows: usize) -> Result<Vec<Vec<usize>>
 }
 
 /// What a panic said.
-fn text_of(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     format!("panicked: {}", text.unwrap_or("no message"))
 }

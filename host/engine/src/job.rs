@@ -46,6 +46,8 @@ pub enum Leave {
         codec: u8,
         /// Its rate; 0 where it has none.
         rate: u8,
+        /// With the model's calibration, which whoever decodes must have too.
+        calibrated: bool,
     },
 }
 

@@ -3,6 +3,7 @@
 use crate::EngineError;
 use crate::program::Program;
 use bps_codec::PixelShape;
+use bps_codec::ff::Package;
 use bps_graph::Graph;
 use bps_types::DataType;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +42,7 @@ struct ModelState {
     id: u64,
     graph: Arc<Graph>,
     pixels: Option<PixelInput>,
+    calibration: Option<Arc<Package>>,
     /// The processor's devices share one copy of the weights: they are in the same memory.
     on_cpu: OnceLock<Arc<Program>>,
     forget: Box<dyn Fn(u64) + Send + Sync>,
@@ -57,6 +59,7 @@ impl Model {
     pub(crate) fn new(
         graph: Arc<Graph>,
         pixels: Option<PixelInput>,
+        calibration: Option<Arc<Package>>,
         forget: Box<dyn Fn(u64) + Send + Sync>,
     ) -> Result<Self, EngineError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -67,8 +70,13 @@ impl Model {
         if let Some(pixels) = &pixels {
             check_pixels(&graph, pixels).map_err(fail)?;
         }
+        if let Some(package) = calibration.as_ref().filter(|package| *package.model() != graph.digest) {
+            let hex = |bytes: &[u8; 32]| bytes[..8].iter().map(|b| format!("{b:02x}")).collect::<String>();
+            let (theirs, ours) = (hex(package.model()), hex(&graph.digest));
+            return Err(fail(format!("its calibration was made for model {theirs}..., this one is {ours}...")));
+        }
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self(Arc::new(ModelState { id, graph, pixels, on_cpu: OnceLock::new(), forget })))
+        Ok(Self(Arc::new(ModelState { id, graph, pixels, calibration, on_cpu: OnceLock::new(), forget })))
     }
 
     /// The graph that is executed.
@@ -79,6 +87,11 @@ impl Model {
     /// The image input, if there is one.
     pub fn pixels(&self) -> Option<&PixelInput> {
         self.0.pixels.as_ref()
+    }
+
+    /// What FF was calibrated with, if it was.
+    pub fn calibration(&self) -> Option<&Arc<Package>> {
+        self.0.calibration.as_ref()
     }
 
     pub(crate) fn id(&self) -> u64 {

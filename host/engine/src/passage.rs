@@ -6,7 +6,8 @@ use crate::executor::{At, guard};
 use crate::host::{Tensor, read_back};
 use crate::program::{Program, Values, constant};
 use crate::{JobError, Leave, Model, kernel};
-use bps_codec::{Layout, encode, seal, spec};
+use bps_codec::ff::CutPackage;
+use bps_codec::{Layout, encode, encode_with, seal, spec};
 use bps_graph::{Shapes, ValueId};
 use bps_types::{DataType, HostTensor, Packed};
 use rayon::prelude::*;
@@ -56,9 +57,12 @@ impl Passage<'_> {
             let parts = lanes.into_par_iter().map(|lane| guard(self.model, |at| self.results(lane, at)));
             join_rows(parts.collect::<Result<_, _>>()?)?
         };
-        let Leave::Packed { codec, rate } = leave else { return Ok(Outcome { tensors, ..Outcome::default() }) };
+        let Leave::Packed { codec, rate, calibrated } = leave else {
+            return Ok(Outcome { tensors, ..Outcome::default() });
+        };
+        let form = Form { codec, rate, calibrated };
         let started = Instant::now();
-        let packed = self.leave.iter().zip(&tensors).map(|(id, tensor)| self.encode(*id, codec, rate, tensor));
+        let packed = self.leave.iter().zip(&tensors).map(|(id, tensor)| self.encode(*id, form, tensor));
         let packed = packed.collect::<Result<_, _>>()?;
         Ok(Outcome { packed, encode: started.elapsed(), ..Outcome::default() })
     }
@@ -73,7 +77,7 @@ impl Passage<'_> {
             outcome.decode = started.elapsed();
         }
         self.program.run(&mut values, self.layers.clone(), &lane.shapes, at, &mut |_| Ok(()))?;
-        let Leave::Packed { codec, rate } = leave else {
+        let Leave::Packed { codec, rate, calibrated } = leave else {
             let tensors = self.leave.iter().map(|id| self.result(&values, *id, &lane.shapes));
             outcome.tensors = tensors.collect::<Result<_, _>>()?;
             return Ok(outcome);
@@ -81,7 +85,8 @@ impl Passage<'_> {
         // Layers that still run would otherwise count as encoding.
         self.device.sync()?;
         let started = Instant::now();
-        let packed = self.leave.iter().map(|id| self.pack(&values, *id, &lane.shapes, codec, rate));
+        let form = Form { codec, rate, calibrated };
+        let packed = self.leave.iter().map(|id| self.pack(&values, *id, &lane.shapes, form));
         outcome.packed = packed.collect::<Result<_, _>>()?;
         outcome.encode = started.elapsed();
         Ok(outcome)
@@ -113,21 +118,40 @@ impl Passage<'_> {
         values.get(id).ok_or_else(|| JobError::failed(format!("value `{}` was not computed", self.name(id))))
     }
 
-    fn encode(&self, id: ValueId, codec: u8, rate: u8, tensor: &HostTensor) -> Result<Packed, JobError> {
-        encode(codec, rate, tensor).map_err(|e| JobError::failed(format!("value `{}`: {e}", self.name(id))))
+    fn encode(&self, id: ValueId, form: Form, tensor: &HostTensor) -> Result<Packed, JobError> {
+        let packed = encode_with(form.codec, form.rate, tensor, self.calibrated(id, form));
+        packed.map_err(|e| JobError::failed(format!("value `{}`: {e}", self.name(id))))
+    }
+
+    /// What was calibrated for a value, where that is to be used.
+    fn calibrated(&self, id: ValueId, form: Form) -> Option<&CutPackage> {
+        self.model.calibration().filter(|_| form.calibrated)?.cut(self.name(id))
     }
 
     /// Encodes a result where it lies, if there is a kernel for the codec.
-    fn pack(&self, values: &Values, id: ValueId, shapes: &Shapes, codec: u8, rate: u8) -> Result<Packed, JobError> {
-        if constant(&self.program.graph, id).is_some() {
-            return self.encode(id, codec, rate, &self.result(values, id, shapes)?);
+    fn pack(&self, values: &Values, id: ValueId, shapes: &Shapes, form: Form) -> Result<Packed, JobError> {
+        if !has_kernel(form.codec, form.rate) || constant(&self.program.graph, id).is_some() {
+            return self.encode(id, form, &self.result(values, id, shapes)?);
         }
-        pack(self.computed(values, id)?, shapes.of(id), self.device, codec, rate, self.name(id))
+        pack(self.computed(values, id)?, shapes.of(id), self.device, form.codec, form.rate, self.name(id))
     }
 
     fn name(&self, id: ValueId) -> &str {
         &self.program.graph.values[id.index()].name
     }
+}
+
+/// How values leave.
+#[derive(Clone, Copy)]
+struct Form {
+    codec: u8,
+    rate: u8,
+    calibrated: bool,
+}
+
+/// Whether a GPU packs with this codec itself.
+fn has_kernel(codec: u8, rate: u8) -> bool {
+    spec(codec).is_some_and(|s| matches!(s.layout, Layout::F16 | Layout::Int8) && s.offers(rate))
 }
 
 /// Encodes a tensor that is on a GPU; `name` is for messages.
@@ -140,7 +164,7 @@ pub(crate) fn pack(
     name: &str,
 ) -> Result<Packed, JobError> {
     let named = |e: bps_codec::CodecError| JobError::failed(format!("value `{name}`: {e}"));
-    match spec(codec).filter(|s| matches!(s.layout, Layout::F16 | Layout::Int8) && s.offers(rate)) {
+    match spec(codec).filter(|_| has_kernel(codec, rate)) {
         Some(spec) => {
             let laid_out = kernel::pack(spec.layout, tensor, shape)?;
             seal(spec, rate, DataType::Fp32, shape, laid_out).map_err(named)

@@ -47,7 +47,7 @@ fn run(engine: &Engine, model: &Model, cuts: (usize, usize), input: JobInput, le
 /// The values of a cut, encoded on the device.
 fn pack(engine: &Engine, model: &Model, cut: usize, digits: &[digits::Digit], codec: u8) -> Vec<Packed> {
     let input = JobInput::Requests(vec![vec![floats(digits)]]);
-    let output = run(engine, model, (0, cut), input, Leave::Packed { codec, rate: 0 }).unwrap();
+    let output = run(engine, model, (0, cut), input, Leave::Packed { codec, rate: 0, calibrated: false }).unwrap();
     assert!(output.tensors.is_empty());
     assert!(output.encode + output.decode <= output.elapsed);
     output.packed
@@ -242,7 +242,9 @@ fn what_is_hostile_fails_its_job_and_names_the_value() {
         [(9, 0, "codec 9 does not exist"), (2, 1, "not offer rate 1"), (6, 75, "not take FP32")]
     {
         let input = JobInput::Requests(vec![vec![floats(digit)]]);
-        let message = run(&engine, &model, (0, 2), input, Leave::Packed { codec, rate }).unwrap_err().to_string();
+        let message = run(&engine, &model, (0, 2), input, Leave::Packed { codec, rate, calibrated: false })
+            .unwrap_err()
+            .to_string();
         assert!(message.starts_with(&format!("value `{name}`: ")) && message.contains(wanted), "{message}");
     }
     assert!(finish(&engine, &model, 2, vec![vec![good(0)]]).is_ok(), "the executor goes on");
@@ -292,7 +294,7 @@ fn every_device_tells_what_codecs_cost() {
     for device in ["cpu", "software"] {
         let Some(engine) = start(device) else { continue };
         let timings = engine.measure_codecs(0).unwrap();
-        assert_eq!(timings.iter().map(|t| t.codec).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(timings.iter().map(|t| t.codec).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 16, 17]);
         for timing in &timings {
             let all = [timing.encode_nanos_per_element, timing.decode_nanos_per_element, timing.fixed_nanos];
             assert!(all.iter().all(|n| n.is_finite() && *n >= 0.0), "{device}: {timing:?}");
@@ -302,5 +304,41 @@ fn every_device_tells_what_codecs_cost() {
             eprintln!("{device}: {timing:?}");
         }
         assert_eq!(engine.measure_codecs(1).unwrap_err().to_string(), "there is no device 1; this engine has 1");
+    }
+}
+
+#[test]
+fn one_tensor_alone_is_coded_on_every_device() {
+    let values: Vec<f32> = (0..2 * 3 * 4 * 5).map(|i| (i as f32 * 0.3).sin()).collect();
+    let maps = HostTensor::from_f32(vec![2, 3, 4, 5], &values).unwrap();
+    let image = HostTensor::new(DataType::Uint8, vec![1, 8, 8, 1], vec![77; 64].into()).unwrap();
+    let nothing = HostTensor::from_f32(vec![0, 3], &[]).unwrap();
+    for device in ["cpu", "software"] {
+        let Some(engine) = start(device) else { continue };
+        for spec in codecs() {
+            let rate = spec.usual_rate();
+            for tensor in [&maps, &image, &nothing] {
+                let encoded = engine.encode_on(0, spec.id, rate, tensor);
+                if !spec.takes(tensor.data_type()) {
+                    let message = encoded.unwrap_err().to_string();
+                    assert!(message.contains(&format!("codec {} does not take", spec.name)), "{message}");
+                    continue;
+                }
+                let (packed, _) = encoded.unwrap();
+                let (got, _) = engine.decode_on(0, &packed).unwrap();
+                let wanted = decode(&encode(spec.id, rate, tensor).unwrap(), tensor.shape()).unwrap();
+                assert_eq!((got.data_type(), got.shape()), (wanted.data_type(), wanted.shape()));
+                if matches!(spec.id, 4 | 5) && device != "cpu" && !tensor.shape().contains(&0) {
+                    same_within_a_code(&got, tensor);
+                } else {
+                    assert_eq!(got, wanted, "{device}, {}", spec.name);
+                }
+            }
+        }
+        let (mut packed, _) = engine.encode_on(0, 2, 0, &maps).unwrap();
+        packed.shape = vec![2, 3, 4, 6];
+        let message = engine.decode_on(0, &packed).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("device `{device}`: ")) && message.contains("codec f16"), "{message}");
+        assert!(engine.encode_on(1, 0, 0, &maps).unwrap_err().to_string().contains("no device 1"));
     }
 }

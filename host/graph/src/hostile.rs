@@ -166,6 +166,20 @@ fn integer_lists_cannot_grow_without_bound() {
 }
 
 #[test]
+fn integers_of_many_nodes_cannot_grow_without_bound() {
+    let mut b = ModelBuilder::new("bomb");
+    let x = b.input("x", &[4]);
+    let list = b.integers("list", &[1; 60_000]);
+    for step in 0..40 {
+        b.node("Neg", &format!("n{step}"), &[&list], &[]);
+    }
+    let y = b.node("Relu", "relu", &[&x], &[]);
+    b.output(&y, "y", &[4]);
+    let error = Graph::parse(&b.write(0), &limits()).unwrap_err();
+    assert!(matches!(error, GraphError::Limit { limit: 1_048_576, .. }), "{error}");
+}
+
+#[test]
 fn activations_cannot_grow_without_bound() {
     let mut b = ModelBuilder::new("bomb");
     let mut x = b.input("x", &[4]);
@@ -187,6 +201,21 @@ fn more_nodes_than_the_limit_are_refused() {
     b.output(&x, "y", &[4]);
     let message = Graph::parse(&b.write(0), &limits()).unwrap_err().to_string();
     assert_eq!(message, "the number of nodes is 1001, the limit is 1000");
+}
+
+#[test]
+fn chains_cannot_grow_without_bound() {
+    let chain = |operands: usize| {
+        let mut b = ModelBuilder::new("chain");
+        let x = b.input("x", &[4]);
+        let y = b.node("Sum", &"n".repeat(100_000), &vec![x.as_str(); operands], &[]);
+        b.output(&y, "y", &[4]);
+        Graph::parse(&b.write(0), &limits())
+    };
+    let message = chain(1002).unwrap_err().to_string();
+    assert_eq!(message, "the number of layers is 1001, the limit is 1000");
+    let graph = chain(1001).unwrap();
+    assert!(graph.layers.iter().map(|layer| layer.name.len()).sum::<usize>() < 200_000, "names are not multiplied");
 }
 
 /// The model with its first weight in another file.

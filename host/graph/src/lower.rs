@@ -25,6 +25,9 @@ use std::sync::Arc;
 /// Versions of ONNX's own operators that the parsers know.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
 
+/// Most bytes of a node's name that each layer within its chain repeats.
+const STEM_BYTES_MAX: usize = 64;
+
 /// Lowers a decoded model. The digest is filled in by the caller, who knows the bytes; so are the cuts, which need it.
 pub(crate) fn lower(model: &ModelProto, limits: &Limits, external: Option<&mut External>) -> Result<Graph, GraphError> {
     let graph = model.graph.as_ref().ok_or_else(|| GraphError::Model("the model has no graph".to_owned()))?;
@@ -180,6 +183,11 @@ impl<'m> Lowering<'m> {
         results: Vec<Dims>,
     ) -> Result<(), GraphError> {
         let source = self.layers.len();
+        if source >= self.limits.layer_count {
+            // a node of many operands becomes as many layers
+            let (got, limit) = (source as u64 + 1, self.limits.layer_count as u64);
+            return Err(GraphError::Limit { what: "the number of layers".to_owned(), got, limit });
+        }
         let mut ids = Vec::with_capacity(outputs.len());
         for (name, dims) in outputs.iter().zip(results) {
             ids.push(self.add(Draft { name, dims, source: DraftSource::Layer(source) })?);
@@ -198,10 +206,11 @@ impl<'m> Lowering<'m> {
         results: Vec<Dims>,
     ) -> Result<(), GraphError> {
         let last = results.len();
+        let stem = &name[..name.floor_char_boundary(STEM_BYTES_MAX)];
         let mut left = ids.first().copied().flatten();
         for (place, (right, dims)) in ids.iter().skip(1).zip(results).enumerate() {
             let (name, output) =
-                if place + 1 == last { (name.to_owned(), output) } else { (format!("{name}_{place}"), "") };
+                if place + 1 == last { (name.to_owned(), output) } else { (format!("{stem}_{place}"), "") };
             self.add_layer(name, op.clone(), vec![left, *right], &[output], vec![dims])?;
             left = self.layers.last().and_then(|l| l.outputs.first().copied());
         }
@@ -294,7 +303,9 @@ fn step(node: &Node<'_>, limits: &Limits, budget: &mut Budget) -> Result<Option<
             None => cast(node).map_err(fail)?,
         },
         _ if first_content.is_some_and(|c| c.floats().is_err()) => {
-            Step::Known(integers::evaluate(node).map_err(fail)?.into())
+            let integers = integers::evaluate(node).map_err(fail)?;
+            budget.take_integers(&integers.shape)?;
+            Step::Known(integers.into())
         }
         other => {
             let Some(parse) = ops::parser(other) else { return Ok(None) };

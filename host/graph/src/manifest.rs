@@ -24,9 +24,12 @@ pub struct ModelManifest {
     /// Most rows of one execution, 1 to 1024.
     #[serde(deserialize_with = "batch_max")]
     pub batch_max: u32,
-    /// Accuracy that lossy activation codecs may cost, in parts per million.
-    #[serde(deserialize_with = "ppm")]
-    pub accuracy_budget_ppm: u32,
+    /// Accuracy that lossy activation codecs may cost, in parts per million; none leaves it to the host.
+    #[serde(deserialize_with = "ppm", skip_serializing_if = "Option::is_none")]
+    pub accuracy_budget_ppm: Option<u32>,
+    /// Codecs by name that policies may send its activations with, besides `raw`; none means all that a host knows.
+    #[serde(deserialize_with = "codecs", skip_serializing_if = "Option::is_none")]
+    pub codecs: Option<Vec<String>>,
     /// Requests that may wait, if not as many as the host's default; more are refused at once. 1 to 1,000,000.
     #[serde(deserialize_with = "queue_max", skip_serializing_if = "Option::is_none")]
     pub queue_max: Option<u32>,
@@ -47,7 +50,8 @@ impl Default for ModelManifest {
             slo_ms: None,
             priority: 100,
             batch_max: 32,
-            accuracy_budget_ppm: 0,
+            accuracy_budget_ppm: None,
+            codecs: None,
             queue_max: None,
             exportable: true,
             placement: Placement::default(),
@@ -183,12 +187,18 @@ fn batch_max<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     within(from, 1, 1024)
 }
 
-fn ppm<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
-    within(from, 0, 1_000_000)
+fn ppm<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    within(from, 0, 1_000_000).map(Some)
 }
 
 fn queue_max<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     within(from, 1, 1_000_000).map(Some)
+}
+
+fn codecs<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    let names = Vec::<String>::deserialize(from)?;
+    let good = |name: &String| (1..=32).contains(&name.len());
+    if names.iter().all(good) { Ok(Some(names)) } else { Err(D::Error::custom("a codec's name has 1 to 32 letters")) }
 }
 
 fn inner_path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
@@ -244,6 +254,7 @@ mod tests {
             priority = 7
             batch_max = 8
             accuracy_budget_ppm = 1000
+            codecs = ["f16", "int8"]
             queue_max = 64
             exportable = false
             [placement]
@@ -264,7 +275,11 @@ mod tests {
         )
         .unwrap();
         assert_eq!((manifest.slo_ms, manifest.priority, manifest.batch_max), (Some(50.0), 7, 8));
-        assert_eq!((manifest.accuracy_budget_ppm, manifest.queue_max, manifest.exportable), (1000, Some(64), false));
+        assert_eq!(
+            (manifest.accuracy_budget_ppm, manifest.queue_max, manifest.exportable),
+            (Some(1000), Some(64), false)
+        );
+        assert_eq!(manifest.codecs.as_deref(), Some(&["f16".to_owned(), "int8".to_owned()][..]));
         assert!(manifest.placement.local_only && manifest.placement.permits("gpu:0", DeviceKind::Gpu));
         assert!(manifest.placement.permits("cpu:0/2", DeviceKind::Cpu));
         assert!(!manifest.placement.permits("cpu:1/2", DeviceKind::Cpu));
@@ -284,6 +299,8 @@ mod tests {
             ("slo_ms = nan", 1, "more than 0"),
             ("queue_max = 'many'", 1, "invalid type"),
             ("accuracy_budget_ppm = 1000001", 1, "0 to 1000000"),
+            ("\ncodecs = 'raw'", 2, "invalid type"),
+            ("codecs = ['f16', '']", 1, "1 to 32 letters"),
             ("[placement]\nallow = 'gpu'\n", 2, "invalid type"),
             ("[placement]\nallowed = ['gpu']\n", 2, "allowed"),
             ("a = 1\n[preprocess]\nchannels = 3", 1, "unknown field `a`"),

@@ -31,6 +31,9 @@ pub struct HostConfig {
     pub sched: bps_sched::Config,
     /// Where cost tables come from.
     pub profile: ProfileChoice,
+    /// Accuracy that codecs may cost, in parts per million: what a model may lose whose `model.toml` does not say, and the
+    /// most that any may. None: what `model.toml` says, and nothing where it does not.
+    pub accuracy_loss_max_ppm: Option<u32>,
     /// How this host meets others; none: not at all. Needs a state folder.
     pub peers: Option<PeersConfig>,
     /// How long a drain or an unload waits for requests to end.
@@ -58,6 +61,7 @@ impl Default for HostConfig {
             record: None,
             sched: bps_sched::Config::default(),
             profile: ProfileChoice::Quick,
+            accuracy_loss_max_ppm: None,
             peers: None,
             drain_timeout: Duration::from_secs(30),
             builtin_models: vec![],
@@ -136,4 +140,6 @@ pub struct BuiltinModel {
     pub onnx: Bytes,
     /// The text of its `model.toml`; may be empty.
     pub manifest: String,
+    /// Its calibration, as a file beside it would hold it; empty where it has none.
+    pub calibration: Bytes,
 }

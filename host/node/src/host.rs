@@ -222,6 +222,7 @@ fn assemble(config: HostConfig) -> Result<Host, HostError> {
         engine: engine.clone(),
         metrics: metrics.clone(),
         profile: config.profile,
+        accuracy_loss_max_ppm: config.accuracy_loss_max_ppm,
         state_dir: config.state_dir.clone(),
         next_id: AtomicU32::new(0),
         meets_others: circle.is_some(),

@@ -3,6 +3,7 @@
 //! A load makes new ids beside the old ones, tells the dispatcher of both, switches requests over, lets the old ones
 //! drain and only then takes them out of the world. One change is made at a time; requests never wait for one.
 
+mod calibration;
 mod codings;
 mod costs;
 mod export;

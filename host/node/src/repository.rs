@@ -5,6 +5,7 @@
 //! ROOT/<name>/<integer>/model.onnx   that version
 //! ROOT/<name>/model.toml             for every version; a version's own model.toml wins
 //! some/where/<name>.onnx             version 1, with some/where/<name>.toml
+//! ...onnx beside ...ff               what FF was calibrated with for that file
 //! ```
 
 use crate::{BuiltinModel, HostError};
@@ -29,7 +30,7 @@ pub(crate) enum Source {
     /// An ONNX file and where its `model.toml` may be.
     File { onnx: PathBuf, manifests: Vec<PathBuf> },
     /// Bytes in the binary.
-    Builtin { onnx: Bytes, manifest: String },
+    Builtin { onnx: Bytes, manifest: String, calibration: Bytes },
 }
 
 /// Versions by number.
@@ -58,7 +59,8 @@ impl Repository {
             }
         }
         for model in &self.builtin {
-            let source = Source::Builtin { onnx: model.onnx.clone(), manifest: model.manifest.clone() };
+            let BuiltinModel { onnx, manifest, calibration, .. } = model.clone();
+            let source = Source::Builtin { onnx, manifest, calibration };
             found.entry(model.name.clone()).or_insert_with(|| Versions::from([(1, source)]));
         }
         Ok(found)
@@ -149,7 +151,12 @@ mod tests {
         touch(at("empty/readme.txt"));
         touch(at(".hidden/model.onnx"));
         touch(root.path().join("single.onnx"));
-        let builtin = |name: &str| BuiltinModel { name: name.into(), onnx: Bytes::new(), manifest: String::new() };
+        let builtin = |name: &str| BuiltinModel {
+            name: name.into(),
+            onnx: Bytes::new(),
+            manifest: String::new(),
+            calibration: Bytes::new(),
+        };
         let roots = vec![root.path().join("repo"), root.path().join("single.onnx")];
         let repository = Repository::new(roots, vec![builtin("plain"), builtin("digits")]).unwrap();
         let found = repository.scan().unwrap();

@@ -139,6 +139,8 @@ pub struct AdvertModel {
     pub digest: [u8; 32],
     /// Equal exactly if cut numbers mean the same.
     pub cut_list: [u8; 32],
+    /// SHA-256 of what FF was calibrated with; zeros where nothing was.
+    pub calibration: [u8; 32],
     /// For people, and what a fetched copy is called.
     pub name: String,
     /// Whether the receiver may fetch the file.

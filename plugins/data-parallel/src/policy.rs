@@ -73,11 +73,7 @@ impl Policy for DataParallel {
     }
 
     fn decide(&mut self, snapshot: &Snapshot) -> Decision {
-        let mut decision = DecisionBuilder::new();
-        let mut room = Room::of(snapshot);
-        decision.join_arrived(&self.fleet.world, snapshot, &mut room);
-        let mut now = self.fleet.now(snapshot);
-        now.follow(&room);
+        let (mut now, mut room, mut decision) = self.fleet.begin(snapshot);
         for queue in snapshot.queues_by_urgency() {
             self.serve(&queue, &mut now, &mut room, &mut decision);
         }

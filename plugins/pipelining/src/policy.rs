@@ -68,11 +68,7 @@ impl Policy for Pipelining {
     }
 
     fn decide(&mut self, snapshot: &Snapshot) -> Decision {
-        let mut decision = DecisionBuilder::new();
-        let mut room = Room::of(snapshot);
-        decision.join_arrived(&self.fleet.world, snapshot, &mut room);
-        let mut now = self.fleet.now(snapshot);
-        now.follow(&room);
+        let (mut now, mut room, mut decision) = self.fleet.begin(snapshot);
         let mut free = self.config.depth.saturating_sub(snapshot.flight_tags.len() as u32);
         for queue in snapshot.queues_by_urgency() {
             self.serve(&queue, &mut free, &mut now, &mut room, &mut decision);

@@ -59,9 +59,13 @@ impl Fleet {
         self.lanes.get(&model).map_or(&[], Vec::as_slice)
     }
 
-    /// The present.
-    pub fn now(&self, snapshot: &Snapshot) -> Now {
-        Now::of(&self.world, snapshot, STALE)
+    /// How a decision begins: stages that arrived from other hosts are joined at once, then comes the present.
+    pub fn begin(&self, snapshot: &Snapshot) -> (Now, Room, DecisionBuilder) {
+        let (mut room, mut decision) = (Room::of(snapshot), DecisionBuilder::new());
+        decision.join_arrived(&self.world, snapshot, &mut room);
+        let mut now = Now::of(&self.world, snapshot, STALE);
+        now.follow(&room);
+        (now, room, decision)
     }
 
     /// The requests at the head of a queue, after those that were taken, that have at most `rows_max` rows together and may

@@ -19,8 +19,10 @@ pub enum LaneClass {
 pub enum Codecs {
     /// As it is.
     Raw,
-    /// Every one that the model's accuracy budget allows.
+    /// Every one that the model's accuracy budget allows, each at the smallest of the rates that it allows.
     Allowed,
+    /// The same at each rate that it allows.
+    AtEachRate,
 }
 
 /// One way for a batch.
@@ -178,8 +180,8 @@ fn carriers(world: &World, model: &ModelInfo, codecs: Codecs, cut: u32) -> Vec<C
     let raw = CodecInfo { id: 0, name: "raw".into(), rates: vec![], lossless: true, for_input: false };
     let known = world.codecs().iter().any(|codec| codec.id == 0);
     let all = world.codecs().iter().chain((!known).then_some(&raw));
-    let mut found = vec![];
-    for codec in all.filter(|codec| codecs == Codecs::Allowed || codec.id == 0) {
+    let mut found: Vec<Carrier> = vec![];
+    for codec in all.filter(|codec| codecs != Codecs::Raw || codec.id == 0) {
         if codec.for_input && cut > 0 {
             continue;
         }
@@ -194,8 +196,12 @@ fn carriers(world: &World, model: &ModelInfo, codecs: Codecs, cut: u32) -> Vec<C
             // A size of zero says that nobody knows it; what goes in is known all the same.
             let size = bytes.filter(|bytes| *bytes > 0.0);
             let input = || (cut == 0 && codec.id == 0).then_some(model.input_bytes as f32);
-            if let Some(bytes) = size.or_else(input) {
-                found.push(Carrier { codec: codec.id, rate, column, lossless, bytes });
+            let Some(bytes) = size.or_else(input) else { continue };
+            let carrier = Carrier { codec: codec.id, rate, column, lossless, bytes };
+            match found.last_mut().filter(|last| last.codec == codec.id && codecs != Codecs::AtEachRate) {
+                Some(last) if carrier.bytes < last.bytes => *last = carrier,
+                Some(_) => {}
+                None => found.push(carrier),
             }
         }
     }

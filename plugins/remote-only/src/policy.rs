@@ -11,7 +11,7 @@ const CONFIG_SCHEMA: &str = r#"{
   "type": "object",
   "properties": {
     "codec": {"type": "string", "default": "raw", "description": "Name of the codec for the input, for example \"jpeg\"; \"auto\" takes the one that answers first. One that the model does not allow gives way to raw"},
-    "rate": {"type": "integer", "minimum": 0, "maximum": 255, "description": "Rate of the codec; the one that answers first where none is given"},
+    "rate": {"type": "integer", "minimum": 0, "maximum": 255, "description": "Rate of the codec; the smallest that the accuracy budget allows where none is given"},
     "batch_max": {"type": "integer", "minimum": 1, "maximum": 32, "default": 8, "description": "Most rows together"}
   },
   "additionalProperties": false
@@ -61,7 +61,8 @@ impl Policy for RemoteOnly {
         if !(1..=32).contains(&config.batch_max) {
             return Err(ConfigError::Invalid(format!("batch_max: {} is not within 1 to 32", config.batch_max)));
         }
-        Ok(Self { config, fleet: Fleet::new(Codecs::Allowed) })
+        let codecs = if config.rate.is_some() { Codecs::AtEachRate } else { Codecs::Allowed };
+        Ok(Self { config, fleet: Fleet::new(codecs) })
     }
 
     fn world_changed(&mut self, now: WorldInfo) {
@@ -73,11 +74,7 @@ impl Policy for RemoteOnly {
     }
 
     fn decide(&mut self, snapshot: &Snapshot) -> Decision {
-        let mut decision = DecisionBuilder::new();
-        let mut room = Room::of(snapshot);
-        decision.join_arrived(&self.fleet.world, snapshot, &mut room);
-        let mut now = self.fleet.now(snapshot);
-        now.follow(&room);
+        let (mut now, mut room, mut decision) = self.fleet.begin(snapshot);
         for queue in snapshot.queues_by_urgency() {
             self.serve(&queue, &mut now, &mut room, &mut decision);
         }

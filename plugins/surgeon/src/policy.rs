@@ -71,11 +71,7 @@ impl Policy for Surgeon {
     }
 
     fn decide(&mut self, snapshot: &Snapshot) -> Decision {
-        let mut decision = DecisionBuilder::new();
-        let mut room = Room::of(snapshot);
-        decision.join_arrived(&self.fleet.world, snapshot, &mut room);
-        let mut now = self.fleet.now(snapshot);
-        now.follow(&room);
+        let (mut now, mut room, mut decision) = self.fleet.begin(snapshot);
         if self.config.classic && !snapshot.flight_tags.is_empty() {
             return decision.finish();
         }

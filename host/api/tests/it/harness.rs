@@ -33,7 +33,12 @@ pub(crate) async fn host_on(device: &str) -> Host {
         devices: vec![device.parse().unwrap()],
         state_dir: None,
         profile: ProfileChoice::Off,
-        builtin_models: vec![BuiltinModel { name: "digits".into(), onnx, manifest: MANIFEST.into() }],
+        builtin_models: vec![BuiltinModel {
+            name: "digits".into(),
+            onnx,
+            manifest: MANIFEST.into(),
+            calibration: Default::default(),
+        }],
         ..HostConfig::default()
     })
     .await

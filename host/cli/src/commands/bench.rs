@@ -1,6 +1,7 @@
 //! `bps bench`: figures anyone can reproduce on their own machine.
 
 mod decide;
+mod link;
 mod serve;
 mod swap;
 
@@ -15,7 +16,7 @@ Each benchmark runs by itself, in this process, with nothing to prepare. Figures
 turns, so that a machine that changes its speed changes both sides. Close other programs; on a laptop, plug in. Every figure
 is of this machine: compare ratios, not times, with somebody else's.";
 
-/// Measure what policies cost: a decision, a swap, a served request.
+/// Measure what the host costs: a decision, a swap, a served request, the way to another host.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = format!("{TEACH}\n\n{EXIT_CODES}"))]
 pub(crate) struct BenchArgs {
@@ -42,6 +43,18 @@ enum BenchCommand {
         /// Requests kept under way.
         #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         clients: u32,
+    },
+    /// Echo activations on loopback: each carrier against bare TCP with TLS, with the processor time of both.
+    Link {
+        /// Of an activation, each way.
+        #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=64_000_000))]
+        bytes: u32,
+        /// Echoes per round and way, one after the other.
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+        echoes: u32,
+        /// Rounds in which the ways take turns.
+        #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rounds: u32,
     },
     /// Serve digits over HTTP on loopback: overhead at low load, throughput at saturation, for each policy.
     ///
@@ -71,6 +84,7 @@ pub(crate) async fn run(args: BenchArgs, out: Output) -> Result<()> {
     match args.command {
         BenchCommand::Decide { iterations, rounds } => decide::run(iterations, rounds, out),
         BenchCommand::Swap { swaps, clients } => swap::run(swaps, clients as usize, out).await,
+        BenchCommand::Link { bytes, echoes, rounds } => link::run(bytes as usize, echoes, rounds, out).await,
         BenchCommand::Serve { rate, clients, span, rounds, device } => {
             let setup = serve::Setup { rate, clients: clients as usize, span, rounds, devices: device };
             serve::run(&setup, out).await

@@ -104,6 +104,10 @@ pub(crate) struct ServeArgs {
     /// Where cost tables come from [default: quick].
     #[arg(long, value_enum)]
     pub(crate) profile: Option<ProfileArg>,
+    /// Share of accuracy, such as 0.5%, that codecs between hosts may cost a model; one whose model.toml allows more is held
+    /// to it [default: what model.toml says, else none].
+    #[arg(long, value_name = "SHARE", value_parser = config::share)]
+    pub(crate) max_accuracy_loss: Option<f64>,
     /// Record every policy call to this file, for `bps policy replay`.
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
@@ -303,6 +307,7 @@ fn host_config(settings: &Settings) -> Result<HostConfig> {
         record: settings.record.clone(),
         sched: settings.sched.clone(),
         profile: settings.profile,
+        accuracy_loss_max_ppm: settings.accuracy_loss_max_ppm,
         peers: settings.peers.clone(),
         drain_timeout: settings.drain_timeout,
         body_bytes_max: settings.body_bytes_max.unwrap_or(defaults.body_bytes_max),

@@ -65,6 +65,7 @@ How to choose
 Examples
   sudo bps testbed --short
   sudo bps testbed --model resnet18 --slowdown 4,16 --link 10Mbit/20ms --link 200Mbit/1ms
+  sudo bps testbed --model resnet18 --codec f16,int8 --link 10Mbit/20ms
   sudo bps testbed --model resnet18 --policy bps --policy local-only --kill-peer-at 5s --span 12s --trace kill.json
   sudo bps testbed --grid --format json > grid.json";
 
@@ -81,6 +82,13 @@ pub(crate) struct TestbedArgs {
     /// A model: digits, resnet18, resnet50, mobilenet-v2, vgg16 or an .onnx file; repeat for more [default: resnet18].
     #[arg(long, value_name = "NAME|FILE")]
     model: Vec<ModelChoice>,
+    /// A codec that the networks with random weights (resnet18 and so on) may use besides raw; several with commas. Their
+    /// accuracy is not known and what zstd makes of their activations means nothing, hence the default.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "f16,int8,jpeg", value_parser = codec)]
+    codec: Vec<String>,
+    /// What codecs may cost a model in accuracy, as in `bps serve`.
+    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = config::share)]
+    max_accuracy_loss: f64,
     /// How many times slower the edge's device is declared to be; several with commas [default: 4].
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = slowdown)]
     slowdown: Vec<f64>,
@@ -174,6 +182,11 @@ const COMPILE_PATIENCE: Duration = Duration::from_secs(30);
 /// A script of a link is short; a larger file is a wrong path.
 const SCRIPT_BYTES_MAX: u64 = 8 << 20;
 
+fn codec(text: &str) -> Result<String, String> {
+    let names: Vec<&str> = bps_codec::codecs().iter().map(|codec| codec.name).collect();
+    if names.contains(&text) { Ok(text.into()) } else { Err(format!("{text:?} is not one of {}", names.join(", "))) }
+}
+
 fn slowdown(text: &str) -> Result<f64, String> {
     let factor = text.trim().parse::<f64>().ok().filter(|f| (1.0..=1_000.0).contains(f));
     factor.ok_or_else(|| format!("{text:?} is not a factor from 1 to 1000"))
@@ -209,7 +222,8 @@ async fn measure(args: TestbedArgs, out: Output) -> Result<()> {
         server_policy: args.server_policy.clone(),
         policies: args.policies.as_deref().map(absolute).transpose()?,
         carrier: args.carrier.clone(),
-        files: models::write(&setup.models, &models)?,
+        max_accuracy_loss: args.max_accuracy_loss,
+        files: models::write(&setup.models, &args.codec, &models)?,
         models,
     };
     if let Some(load) = busy(&std::fs::read_to_string("/proc/loadavg").unwrap_or_default(), machine_cores()) {
@@ -359,6 +373,8 @@ impl TestbedArgs {
             cores: network.cores.clone(),
             cores_of_machine: machine_cores(),
             carrier: self.carrier.clone(),
+            codecs: self.codec.clone(),
+            max_accuracy_loss: self.max_accuracy_loss,
             load,
             runs: setup.runs,
             span_seconds: setup.span.as_secs_f64(),

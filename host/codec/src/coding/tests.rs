@@ -121,6 +121,16 @@ fn what_does_not_fit_is_refused_with_its_name() {
 }
 
 #[test]
+fn a_row_that_is_not_there_is_not_allocated() {
+    for codec in codecs().iter().filter(|c| matches!(c.layout, Layout::F16 | Layout::Int8)) {
+        let empty = HostTensor::new(DataType::Fp32, vec![0, 1 << 61], Bytes::new()).unwrap();
+        let packed = encode(codec.id, 0, &empty).unwrap();
+        assert_eq!(decode(&packed, empty.shape()).unwrap(), empty, "{}", codec.name);
+        decode_f32_into(&packed, empty.shape(), &mut Vec::new()).unwrap();
+    }
+}
+
+#[test]
 fn no_shape_makes_the_receiver_allocate() {
     // Both sides agree on an absurd shape: the receiver was talked into it.
     for shape in

@@ -24,6 +24,11 @@ pub enum Origin {
         /// Rows.
         rows: u32,
     },
+    /// From the model alone: activations of made-up inputs.
+    MadeUp {
+        /// Rows.
+        rows: u32,
+    },
 }
 
 /// Accuracy lost, as fractions of one: what was measured and its 95 % interval.
@@ -46,6 +51,8 @@ pub struct Curve {
     pub bits_p95: f32,
     /// Relative squared error of the activations on calibration rows.
     pub nmse: f32,
+    /// The same of the model's outputs, where somebody measured it.
+    pub output_nmse: Option<f32>,
     /// Accuracy lost, where somebody measured it.
     pub loss: Option<Loss>,
 }
@@ -179,6 +186,11 @@ impl CutPackage {
         self.data.modes.iter().flat_map(|mode| mode.rates.iter().map(|rate| (mode.mode, rate.q, rate.curve)))
     }
 
+    /// What a mode costs at a rate; none where it was not calibrated.
+    pub fn curve(&self, mode: Mode, q: u8) -> Option<Curve> {
+        self.curves().find(|(m, r, _)| (*m, *r) == (mode, q)).map(|(_, _, curve)| curve)
+    }
+
     /// The mode to use at a rate, where calibration chose one.
     pub fn best_mode(&self, q: u8) -> Option<Mode> {
         self.data.best.get(usize::from(q)).copied().flatten()
@@ -186,19 +198,38 @@ impl CutPackage {
 
     /// The same with measured losses entered, by mode and rate. The id changes.
     pub fn with_losses(&self, loss: impl Fn(Mode, u8) -> Option<Loss>) -> Result<Self, FfError> {
+        self.with_curves(|mode, q, curve| Curve { loss: loss(mode, q), ..curve })
+    }
+
+    /// The same with what was measured elsewhere entered, by mode and rate. The id changes.
+    pub fn with_curves(&self, measured: impl Fn(Mode, u8, Curve) -> Curve) -> Result<Self, FfError> {
         let mut data = CutData::clone(&self.data);
         for mode in &mut data.modes {
-            mode.rates.iter_mut().for_each(|rate| rate.curve.loss = loss(mode.mode, rate.q));
+            mode.rates.iter_mut().for_each(|rate| rate.curve = measured(mode.mode, rate.q, rate.curve));
+        }
+        Self::new(data)
+    }
+
+    /// The same, said to be from activations of made-up inputs. The id changes.
+    pub fn made_up(&self) -> Result<Self, FfError> {
+        let mut data = CutData::clone(&self.data);
+        if let Origin::Calibrated { rows } = data.origin {
+            data.origin = Origin::MadeUp { rows };
         }
         Self::new(data)
     }
 
     /// The same with these modes as the best, by rate, and without what is not among them. The id changes.
     pub fn with_best(&self, best: impl Fn(u8) -> Option<Mode>) -> Result<Self, FfError> {
+        self.with_best_and(best, &[])
+    }
+
+    /// As [`CutPackage::with_best`], and with some modes at all rates, whether they are the best or not.
+    pub fn with_best_and(&self, best: impl Fn(u8) -> Option<Mode>, kept: &[Mode]) -> Result<Self, FfError> {
         let mut data = CutData::clone(&self.data);
         data.best = (0..RATES as u8).map(&best).collect();
         for mode in &mut data.modes {
-            mode.rates.retain(|rate| best(rate.q) == Some(mode.mode));
+            mode.rates.retain(|rate| best(rate.q) == Some(mode.mode) || kept.contains(&mode.mode));
         }
         data.modes.retain(|mode| !mode.rates.is_empty());
         Self::new(data)

@@ -15,7 +15,7 @@ const SIDE: usize = 40;
 /// How far noise is smeared, in elements to each side; twice over.
 const REACH: [usize; 4] = [0, 1, 2, 4];
 /// What is cut off, in standard deviations; the last one stands for no ReLU.
-const THRESHOLDS: [f32; 6] = [-0.8, -0.2, 0.2, 0.7, 1.3, f32::NEG_INFINITY];
+pub(super) const THRESHOLDS: [f32; 6] = [-0.8, -0.2, 0.2, 0.7, 1.3, f32::NEG_INFINITY];
 
 /// Noise of one seed: a sum of four uniform numbers each.
 fn noise(seed: u32, count: usize) -> Vec<f32> {

@@ -230,8 +230,37 @@ fn the_registry_finds_modes_and_assumptions() {
     let two = package.with_best(|q| (q == 16).then_some(Mode::Haar2)).unwrap();
     assert_eq!((two.curves().count(), mode_for(ID_HAAR, 16, Some(&two))), (1, Some(Mode::Haar2)));
     assert_ne!(two.id(), package.id());
-    for assumed in [ASSUMED_SCALAR, ASSUMED_HAAR] {
+    let settings = |codec, q| settings_of(codec, q, Some(&two)).map(|s| (s.mode, s.entropy, s.package.is_some()));
+    assert_eq!(settings(ID_HAAR, 16), Some((Mode::Haar2, Entropy::Rans, true)));
+    assert_eq!(settings(ID_HAAR, 18), Some((Mode::Haar1, Entropy::Rans, false)), "not calibrated: without the package");
+    assert_eq!(settings(ID_SCALAR, 16), Some((Mode::Scalar, Entropy::Pack, false)));
+    assert_eq!(settings(4, 0), None);
+}
+
+/// What the registry says before anything was measured is what the made-up maps behind the data-free package come to.
+#[test]
+fn assumptions_are_what_made_up_maps_need() {
+    let maps: Vec<HostTensor> = (0..6)
+        .map(|seed| tensor(&[1, 8, 40, 40], &prior::row(seed + 1, 40, prior::THRESHOLDS[seed as usize])))
+        .collect();
+    for (codec, assumed) in [(ID_SCALAR, ASSUMED_SCALAR), (ID_HAAR, ASSUMED_HAAR)] {
         assert!(assumed.windows(2).all(|w| w[0].0 > w[1].0 && w[0].1 < w[1].1), "{assumed:?}");
+        let seen: Vec<(f32, u32)> = RATE_LIST
+            .iter()
+            .map(|q| {
+                let (mut bits, mut error) = (0.0, 0.0);
+                for map in &maps {
+                    let frame = encode(&settings_of(codec, *q, None).unwrap(), map).unwrap();
+                    let values = map.to_f32().unwrap();
+                    bits += 8.0 * frame.len() as f32 / values.len() as f32;
+                    error += nmse(&values, &back(&frame, map.shape(), None).to_f32().unwrap());
+                }
+                (bits / 6.0, (error / 6.0 * 1e6) as u32)
+            })
+            .collect();
+        let near = |a: f32, b: f32| (a / b).log2().abs() < 0.3;
+        let is_near = seen.iter().zip(assumed).all(|(s, a)| near(s.0, a.0) && near(s.1 as f32, a.1 as f32));
+        assert!(is_near, "codec {codec}: {seen:?}");
     }
 }
 

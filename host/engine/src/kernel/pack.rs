@@ -33,7 +33,9 @@ impl Extents {
         let words = match layout {
             Layout::F16 => elements.div_ceil(2),
             Layout::Int8 => int8::word_count(row_elements),
-            Layout::Plain | Layout::Jpeg => return Err(JobError::failed(format!("no kernel packs {layout:?}"))),
+            Layout::Plain | Layout::Jpeg | Layout::Ff => {
+                return Err(JobError::failed(format!("no kernel packs {layout:?}")));
+            }
         };
         Ok(Self { elements, rows, row_elements, words })
     }

@@ -19,8 +19,17 @@ pub(super) struct Budget {
 impl Budget {
     /// Takes an FP32 tensor's share; its length in elements.
     fn take(&mut self, shape: &[usize]) -> Result<usize, GraphError> {
+        self.take_elements(shape, 4)
+    }
+
+    /// Takes the share of integers.
+    pub(super) fn take_integers(&mut self, shape: &[usize]) -> Result<usize, GraphError> {
+        self.take_elements(shape, 8)
+    }
+
+    fn take_elements(&mut self, shape: &[usize], size: u64) -> Result<usize, GraphError> {
         let count = element_count(shape);
-        let bytes = count.and_then(|n| (n as u64).checked_mul(4)).unwrap_or(u64::MAX);
+        let bytes = count.and_then(|n| (n as u64).checked_mul(size)).unwrap_or(u64::MAX);
         let refused = || GraphError::Limit {
             what: format!("with a constant of shape {shape:?}, what is computed while loading (bytes)"),
             got: bytes.saturating_add(self.limit - self.bytes_left),
@@ -73,6 +82,7 @@ pub(super) fn constant_of_shape(node: &Node<'_>, limits: &Limits, budget: &mut B
             let [one] = t.data().as_chunks::<8>().0 else { return Err(fail("needs a value of one element".into())) };
             let count = element_count(&shape).filter(|n| *n <= INTEGERS_MAX && shape.len() <= 1);
             let count = count.ok_or_else(|| fail(Flaw::Node(format!("{shape:?} integers are too many"))))?;
+            budget.take_integers(&shape)?;
             Ok(Integers { shape, values: vec![Scalar::Known(i64::from_le_bytes(*one)); count] }.into())
         }
         Some(Content::Tensor(t)) if t.data().len() != 4 => Err(fail("needs a value of one element".into())),
@@ -122,10 +132,15 @@ pub(super) fn cast(node: &Node<'_>, content: &Content, budget: &mut Budget) -> R
             if values.len() > INTEGERS_MAX || tensor.shape().len() > 1 {
                 return Err(flaw(format!("{:?} numbers are too many to become integers", tensor.shape())));
             }
+            budget.take_integers(tensor.shape()).map_err(Refused::Limit)?;
             let values = values.into_iter().map(|v| Scalar::Known(v as i64)).collect();
             Ok(Integers { shape: tensor.shape().to_vec(), values }.into())
         }
-        (Err(_), false) => content.integers().map(Content::from).map_err(flaw),
+        (Err(_), false) => {
+            let integers = content.integers().map_err(flaw)?;
+            budget.take_integers(&integers.shape).map_err(Refused::Limit)?;
+            Ok(integers.into())
+        }
         (Err(_), true) => {
             let integers = content.integers().map_err(flaw)?;
             budget.take(&integers.shape).map_err(Refused::Limit)?;
@@ -166,7 +181,10 @@ pub(super) fn evaluate(
             made(HostTensor::from_f32(shape.to_vec(), &numbers(data).map(function).collect::<Vec<f32>>()))
         }
         (Op::Binary(function), [a, b]) => {
-            budget.take(shape).map_err(Refused::Limit)?;
+            if budget.take(shape).map_err(Refused::Limit)? == 0 {
+                // costs nothing of the budget, so it must not cost the reading of an operand
+                return made(HostTensor::from_f32(shape.to_vec(), &[]));
+            }
             let (left, right): (Vec<f32>, Vec<f32>) = (numbers(a).collect(), numbers(b).collect());
             let places = Walk::new(shape, &spread(a.shape(), shape)).zip(Walk::new(shape, &spread(b.shape(), shape)));
             let values: Vec<f32> = places.map(|(i, j)| binary(*function, left[i], right[j])).collect();
@@ -290,6 +308,8 @@ mod tests {
         assert_eq!(root, (vec![1], vec![3.]));
         let flat = run(&Op::Flatten { axis: 0 }, &[six]);
         assert_eq!(flat.0, [1, 6]);
+        let empty = run(&Op::Binary(Binary::Add), &[(&[2, 1], &[1., 2.]), (&[1, 0], &[])]);
+        assert_eq!(empty, (vec![2, 0], vec![]));
     }
 
     #[test]
@@ -297,5 +317,6 @@ mod tests {
         let mut budget = Budget { bytes_left: 100, limit: 100 };
         assert!(budget.take(&[20]).is_ok() && budget.take(&[6]).is_err() && budget.take(&[5]).is_ok());
         assert!(budget.take(&[usize::MAX, 2]).is_err());
+        assert!(budget.take_integers(&[]).is_err() && Budget { bytes_left: 8, limit: 8 }.take_integers(&[]).is_ok());
     }
 }

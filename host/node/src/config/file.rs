@@ -44,6 +44,8 @@ pub struct FileConfig {
     pub record: Option<PathBuf>,
     /// Where cost tables come from: `quick`, `cached` or `off`.
     pub profile: Option<ProfileChoice>,
+    /// Share of accuracy (0.005: half a point) that codecs may cost.
+    pub max_accuracy_loss: Option<f64>,
     /// Seconds that a drain waits.
     pub drain_timeout_s: Option<u64>,
     /// Most bytes of a request's body.

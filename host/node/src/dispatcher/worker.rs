@@ -262,6 +262,7 @@ impl Worker {
         let (execution, sender) = (run.execution, self.sender.clone());
         match self.book.begin(run, &self.remote.guests) {
             Ok((model, input)) => {
+                let calibrated = model.is_calibrated();
                 let done = move |result| {
                     // The thread may have ended: then nobody waits for this either.
                     let _ = sender.send(Message::Finished { execution, result });
@@ -273,7 +274,11 @@ impl Worker {
                         from_cut: run.from_cut as usize,
                         until_cut: run.until_cut as usize,
                         input,
-                        leave: run.leave.map_or(Leave::Tensors, |(codec, rate)| Leave::Packed { codec, rate }),
+                        leave: run.leave.map_or(Leave::Tensors, |(codec, rate)| Leave::Packed {
+                            codec,
+                            rate,
+                            calibrated,
+                        }),
                         done: Box::new(done),
                     },
                 );

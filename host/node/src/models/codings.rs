@@ -1,9 +1,11 @@
 //! What encoding and decoding cost at each cut of one model: size, accuracy, time on each device.
 
 use crate::codecs;
-use bps_codec::{CodecSpec, CodecTiming};
+use bps_codec::ff::{Curve, CutPackage, ID_HAAR, mode_for};
+use bps_codec::{CodecSpec, CodecTiming, Layout};
 use bps_engine::DeviceDescription;
 use bps_types::policy::{DeviceKind, Table, TableKind};
+use std::collections::BTreeMap;
 
 /// Bytes of an element before it is encoded.
 const ELEMENT_BYTES: f32 = 4.0;
@@ -14,8 +16,23 @@ pub(super) struct Codings {
     elements: Vec<f32>,
     /// Whether the input is an image, which an image codec can encode.
     pixels: bool,
+    /// The codecs that the model may use.
+    codecs: Vec<&'static CodecSpec>,
     devices: Vec<Coder>,
+    /// What calibration found, by codec, cut and rate; of FF only.
+    calibrated: BTreeMap<u8, Vec<Option<Vec<Option<Found>>>>>,
 }
+
+/// What calibration found of a codec at a cut and a rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Found {
+    /// Bits an element; none where frames are made another way than those that were measured.
+    bits: Option<f32>,
+    loss_ppm: f32,
+}
+
+/// The values that cross a cut, each with what it was calibrated with and its elements; none where one has nothing.
+pub(super) type CutValues<'a> = Option<Vec<(&'a CutPackage, f32)>>;
 
 /// A device that encodes and decodes.
 struct Coder {
@@ -43,10 +60,12 @@ impl Coder {
 }
 
 impl Codings {
-    /// `cut_bytes` are those of one row, unencoded; `timings` what was measured of a device, if anything.
+    /// `cut_bytes` are those of one row, unencoded; `timings` what was measured of a device, if anything. Of a codec that
+    /// is not among `codecs` policies learn neither size nor loss, so they leave it alone.
     pub(super) fn new(
         cut_bytes: &[f32],
         pixels: bool,
+        codecs: Vec<&'static CodecSpec>,
         devices: &[&DeviceDescription],
         timings: impl Fn(usize) -> Option<Vec<CodecTiming>>,
     ) -> Self {
@@ -59,14 +78,29 @@ impl Codings {
         Self {
             elements: cut_bytes.iter().map(|b| b / ELEMENT_BYTES).collect(),
             pixels,
+            codecs,
             devices: devices.iter().map(coder).collect(),
+            calibrated: BTreeMap::new(),
         }
     }
 
-    /// Sizes and losses are assumptions; transfers correct the sizes.
-    pub(super) fn tables(&self, epoch: u32, model: u32) -> Vec<Table> {
+    /// With what calibration found, by cut.
+    pub(super) fn with_calibration(mut self, cuts: &[CutValues<'_>]) -> Self {
+        for codec in self.codecs.iter().filter(|codec| codec.layout == Layout::Ff) {
+            let at = |values: &CutValues<'_>| {
+                let rates = codecs::columns(codec).iter();
+                values.as_ref().map(|values| rates.map(|rate| found(codec, *rate, values)).collect())
+            };
+            self.calibrated.insert(codec.id, cuts.iter().map(at).collect());
+        }
+        self
+    }
+
+    /// Sizes and losses are assumptions, or what calibration found where frames are made with that; transfers correct
+    /// the sizes.
+    pub(super) fn tables(&self, epoch: u32, model: u32, calibrated: bool) -> Vec<Table> {
         let mut tables = Vec::new();
-        for codec in bps_codec::codecs() {
+        for &codec in &self.codecs {
             let rates = codecs::columns(codec);
             let mut push = |kind, device, measured, value: &dyn Fn(usize, u8) -> f32| {
                 let cells = (0..self.elements.len()).flat_map(|cut| rates.iter().map(move |rate| (cut, *rate)));
@@ -81,9 +115,19 @@ impl Codings {
                     values: cells.map(|(cut, rate)| value(cut, rate)).collect(),
                 });
             };
-            push(TableKind::CodecBits, 0, false, &|_, rate| codec.bits_per_element_assumed(rate));
-            push(TableKind::CodecLossPpm, 0, false, &|cut, rate| {
-                if self.applies(codec, cut) { codec.loss_ppm_assumed(rate) as f32 } else { codecs::LOSS_FORBIDDEN_PPM }
+            let found = |cut: usize, rate: u8| {
+                let column = rates.iter().position(|r| *r == rate)?;
+                self.calibrated.get(&codec.id).filter(|_| calibrated)?.get(cut)?.as_ref()?[column]
+            };
+            let measured = calibrated && self.calibrated.contains_key(&codec.id);
+            push(TableKind::CodecBits, 0, measured, &|cut, rate| {
+                let bits = found(cut, rate).and_then(|found| found.bits);
+                bits.unwrap_or_else(|| codec.bits_per_element_assumed(rate))
+            });
+            push(TableKind::CodecLossPpm, 0, measured, &|cut, rate| match found(cut, rate) {
+                _ if !self.applies(codec, cut) => codecs::LOSS_FORBIDDEN_PPM,
+                Some(found) => found.loss_ppm,
+                None => codec.loss_ppm_assumed(rate) as f32,
             });
             for coder in &self.devices {
                 let nanos = |cut: usize| coder.nanos(codec, self.elements[cut]);
@@ -98,6 +142,23 @@ impl Codings {
     fn applies(&self, codec: &CodecSpec, cut: usize) -> bool {
         !codec.for_input || (self.pixels && cut == 0)
     }
+}
+
+/// The sum of what the values of a cut cost. A loss counts with the upper end of its interval: what is promised holds;
+/// without one the squared error of the values stands for it, as for what is assumed.
+fn found(codec: &CodecSpec, rate: u8, values: &[(&CutPackage, f32)]) -> Option<Found> {
+    let curve = |package: &CutPackage| package.curve(mode_for(codec.id, rate, Some(package))?, rate);
+    let curves: Option<Vec<(Curve, f32)>> =
+        values.iter().map(|(package, elements)| Some((curve(package)?, *elements))).collect();
+    let curves = curves?;
+    let elements = curves.iter().map(|(_, elements)| elements).sum::<f32>().max(1.0);
+    let bits = curves.iter().map(|(curve, elements)| curve.bits_mean * elements).sum::<f32>() / elements;
+    let loss = |curve: &Curve| curve.loss.map_or(curve.nmse, |loss| loss.high.max(0.0)) * 1e6;
+    Some(Found {
+        // Curves tell of contexts and rANS.
+        bits: (codec.id == ID_HAAR).then_some(bits),
+        loss_ppm: curves.iter().map(|(curve, _)| loss(curve)).sum(),
+    })
 }
 
 #[cfg(test)]
@@ -116,6 +177,10 @@ mod tests {
         }
     }
 
+    fn all() -> Vec<&'static CodecSpec> {
+        bps_codec::codecs().iter().collect()
+    }
+
     fn of(tables: &[Table], codec: u8, kind: TableKind) -> &Table {
         tables.iter().find(|t| (t.codec, t.kind) == (codec, kind)).expect("the table is there")
     }
@@ -123,7 +188,7 @@ mod tests {
     #[test]
     fn an_image_codec_is_for_images_at_the_input_only() {
         for (pixels, first_is_allowed) in [(true, true), (false, false)] {
-            let tables = Codings::new(&[400.0, 80.0, 8.0], pixels, &[&device()], |_| None).tables(3, 7);
+            let tables = Codings::new(&[400.0, 80.0, 8.0], pixels, all(), &[&device()], |_| None).tables(3, 7, false);
             let jpeg = of(&tables, 6, TableKind::CodecLossPpm);
             assert_eq!(jpeg.shape, [3, 4]);
             let forbidden: Vec<bool> = jpeg.values.iter().map(|l| *l >= codecs::LOSS_FORBIDDEN_PPM).collect();
@@ -134,7 +199,7 @@ mod tests {
 
     #[test]
     fn times_grow_with_elements_and_slowdown() {
-        let tables = Codings::new(&[400.0, 80.0, 0.0], false, &[&device()], |_| None).tables(3, 7);
+        let tables = Codings::new(&[400.0, 80.0, 0.0], false, all(), &[&device()], |_| None).tables(3, 7, false);
         let encode = of(&tables, 2, TableKind::EncodeNanos);
         let (per_element, _) = codecs::nanos_per_element_assumed(&bps_codec::codecs()[2], DeviceKind::Cpu);
         assert_eq!(encode.values, [100.0 * per_element * 2.0, 20.0 * per_element * 2.0, 0.0]);
@@ -143,11 +208,54 @@ mod tests {
     }
 
     #[test]
+    fn of_a_codec_that_the_model_may_not_use_nothing_is_told() {
+        let some = bps_codec::codecs().iter().filter(|c| c.name == "raw" || c.name == "int8").collect();
+        let tables = Codings::new(&[400.0, 80.0], true, some, &[&device()], |_| None).tables(3, 7, false);
+        let told: std::collections::BTreeSet<u8> = tables.iter().map(|t| t.codec).collect();
+        assert_eq!(told.into_iter().collect::<Vec<_>>(), [0, 4]);
+    }
+
+    #[test]
+    fn a_calibration_takes_the_place_of_assumptions_where_it_is_shared() {
+        let values: Vec<f32> = (0..4 * 36).map(|i| (i as f32 * 0.37).sin().max(0.0)).collect();
+        let sample = bps_types::HostTensor::from_f32(vec![4, 1, 6, 6], &values).unwrap();
+        let package = bps_codec::ff::calibrate(&bps_codec::ff::Calibration {
+            name: "x",
+            model: [1; 32],
+            samples: &[sample],
+            order: bps_codec::ff::Order::Nchw,
+            modes: &[bps_codec::ff::Mode::Haar1],
+            rates: &[8, 16],
+            weights: &bps_codec::ff::Weights::default(),
+        });
+        let loss = bps_codec::ff::Loss { mean: 0.001, low: 0.0, high: 0.002 };
+        let package = package.unwrap().with_losses(|_, q| (q == 16).then_some(loss)).unwrap();
+        let curve = |q| package.curve(bps_codec::ff::Mode::Haar1, q).unwrap();
+        let codings = Codings::new(&[400.0, 144.0, 8.0], false, all(), &[&device()], |_| None);
+        let codings = codings.with_calibration(&[None, Some(vec![(&package, 36.0)]), None]);
+        let at = |tables: &[Table], kind, cut: usize, q: u8| {
+            let table = of(tables, ID_HAAR, kind);
+            (table.values[cut * 16 + usize::from(q) / 2], table.measured)
+        };
+        let assumed = bps_codec::spec(ID_HAAR).unwrap();
+        let tables = codings.tables(3, 7, true);
+        assert_eq!(at(&tables, TableKind::CodecBits, 1, 16), (curve(16).bits_mean, true));
+        assert_eq!(at(&tables, TableKind::CodecLossPpm, 1, 16).0.round(), 2_000.0, "the upper end");
+        assert_eq!(at(&tables, TableKind::CodecLossPpm, 1, 8).0, curve(8).nmse * 1e6, "no loss was measured");
+        for (cut, q) in [(1, 18), (0, 16), (2, 16)] {
+            let bits = at(&tables, TableKind::CodecBits, cut, q).0;
+            assert_eq!(bits, assumed.bits_per_element_assumed(q), "cut {cut}, rate {q}: nothing was calibrated");
+        }
+        let alone = codings.tables(3, 7, false);
+        assert_eq!(at(&alone, TableKind::CodecBits, 1, 16), (assumed.bits_per_element_assumed(16), false));
+    }
+
+    #[test]
     fn what_was_measured_counts_as_it_is() {
         let timing =
             CodecTiming { codec: 2, encode_nanos_per_element: 3.0, decode_nanos_per_element: 2.0, fixed_nanos: 50.0 };
         let measured = |device| (device == 1).then(|| vec![timing]);
-        let tables = Codings::new(&[400.0, 0.0], false, &[&device()], measured).tables(3, 7);
+        let tables = Codings::new(&[400.0, 0.0], false, all(), &[&device()], measured).tables(3, 7, false);
         let (encode, decode) = (of(&tables, 2, TableKind::EncodeNanos), of(&tables, 2, TableKind::DecodeNanos));
         assert_eq!((encode.values.as_slice(), encode.measured), (&[350.0, 0.0][..], true), "slowdown is in it already");
         assert_eq!(decode.values, [250.0, 0.0]);

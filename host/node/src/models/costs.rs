@@ -1,7 +1,8 @@
 //! Cost tables of one model: what each stage takes on each device, what crosses each cut, and how it travels.
 
 use super::codings::Codings;
-use bps_codec::CodecTiming;
+use bps_codec::ff::Package;
+use bps_codec::{CodecSpec, CodecTiming};
 use bps_engine::{DeviceDescription, Profile};
 use bps_graph::{Graph, Shapes};
 use bps_types::policy::{DeviceKind, TABLE_BATCHES, Table, TableKind};
@@ -44,10 +45,23 @@ impl Costs {
     pub(crate) fn with_codings(
         mut self,
         pixels: bool,
+        codecs: Vec<&'static CodecSpec>,
         devices: &[&DeviceDescription],
         timings: impl Fn(usize) -> Option<Vec<CodecTiming>>,
     ) -> Self {
-        self.codings = Some(Codings::new(&self.cut_bytes, pixels, devices, timings));
+        self.codings = Some(Codings::new(&self.cut_bytes, pixels, codecs, devices, timings));
+        self
+    }
+
+    /// With what calibration found, for hosts that share it; `shapes` are those of one row.
+    pub(crate) fn with_calibration(mut self, package: &Package, graph: &Graph, shapes: &Shapes) -> Self {
+        let value = |id: &bps_graph::ValueId| {
+            let elements = shapes.of(*id).iter().product::<usize>() as f32;
+            Some((package.cut(&graph.values[id.index()].name)?, elements))
+        };
+        let cut = |cut: &bps_graph::Cut| cut.values.iter().map(value).collect::<Option<Vec<_>>>();
+        let values: Vec<_> = graph.cuts.iter().map(cut).collect();
+        self.codings = self.codings.map(|codings| codings.with_calibration(&values));
         self
     }
 
@@ -92,7 +106,8 @@ impl Costs {
         self.cut_bytes.last().map_or(0, |b| *b as u64)
     }
 
-    pub(crate) fn tables(&self, epoch: u32, model: u32) -> Vec<Table> {
+    /// `calibrated`: frames are made with what calibration found.
+    pub(crate) fn tables(&self, epoch: u32, model: u32, calibrated: bool) -> Vec<Table> {
         let cuts = self.cut_bytes.len() as u32;
         let crossing = Table {
             epoch,
@@ -114,7 +129,7 @@ impl Costs {
             shape: vec![TABLE_BATCHES.len() as u32, cuts],
             values: s.nanos.clone(),
         };
-        let codings = self.codings.iter().flat_map(|c| c.tables(epoch, model));
+        let codings = self.codings.iter().flat_map(|c| c.tables(epoch, model, calibrated));
         std::iter::once(crossing).chain(self.stages.iter().map(stage)).chain(codings).collect()
     }
 }

@@ -31,7 +31,7 @@ impl Export {
     /// would not be that model. Reads the file.
     pub(super) fn of(source: &Source, digest: &[u8; 32]) -> Option<Self> {
         match source {
-            Source::Builtin { onnx, manifest } => Some(Self {
+            Source::Builtin { onnx, manifest, .. } => Some(Self {
                 file_bytes: onnx.len() as u64,
                 whole: Whole::Builtin(onnx.clone()),
                 manifest: manifest.clone(),
@@ -105,7 +105,11 @@ mod tests {
         let content: Vec<u8> = (0..300_000u32).map(|i| i as u8).collect();
         let digest: [u8; 32] = Sha256::digest(&content).into();
         let (_folder, source) = file(&content);
-        let builtin = Source::Builtin { onnx: content.clone().into(), manifest: "batch_max = 4\n".into() };
+        let builtin = Source::Builtin {
+            onnx: content.clone().into(),
+            manifest: "batch_max = 4\n".into(),
+            calibration: Bytes::new(),
+        };
         for source in [source, builtin] {
             let export = Export::of(&source, &digest).expect("a single file");
             assert_eq!((export.file_bytes, export.manifest.as_str()), (300_000, "batch_max = 4\n"));

@@ -1,10 +1,12 @@
 //! From a file to a served model: read, parse, place, profile. Blocks for as long as that takes; never on a thread that
 //! serves.
 
+use super::calibration::Calibration;
 use super::costs::Costs;
 use super::export::Export;
 use super::{Loaded, ServedModel, profiles};
 use crate::ProfileChoice;
+use crate::codecs;
 use crate::metrics::Metrics;
 use crate::repository::{Source, Versions};
 use crate::state_dir;
@@ -16,7 +18,7 @@ use bps_graph::{Graph, Limits};
 use bps_types::ModelId;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// As large as a `model.toml` may be.
@@ -27,6 +29,7 @@ pub(crate) struct Loader {
     pub(crate) engine: Engine,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) profile: ProfileChoice,
+    pub(crate) accuracy_loss_max_ppm: Option<u32>,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) next_id: AtomicU32,
     /// Whether this host meets others: then models have what others ask for.
@@ -67,12 +70,18 @@ impl Loader {
         if devices.is_empty() {
             return Err("its placement allows none of this host's devices".into());
         }
-        let engine = self.engine.load(graph.clone(), pixels.clone()).map_err(|e| e.to_string())?;
+        let calibration = Calibration::of(source, name, &graph.digest).filter(|_| self.meets_others);
+        let package = calibration.as_ref().map(|c| c.package.clone());
+        let engine = self.engine.load_calibrated(graph.clone(), pixels.clone(), package).map_err(|e| e.to_string())?;
         let batch_max = if graph.batchable { manifest.batch_max } else { 1 };
         let shapes = graph.row_shapes().ok();
         let mut costs = Costs::new(&graph, shapes.as_ref());
+        let codecs = codecs::permitted(&manifest)?;
         if self.meets_others {
-            costs = costs.with_codings(pixels.is_some(), &devices, |index| self.codec_timings(index));
+            costs = costs.with_codings(pixels.is_some(), codecs, &devices, |index| self.codec_timings(index));
+            if let (Some(calibration), Some(shapes)) = (&calibration, &shapes) {
+                costs = costs.with_calibration(&calibration.package, &graph, shapes);
+            }
         }
         for device in &devices {
             let directory = self.state_dir.as_deref();
@@ -86,6 +95,7 @@ impl Loader {
             version,
             layers = graph.layers.len(),
             measured = costs.is_measured(),
+            calibrated = calibration.is_some(),
             "model loaded"
         );
         Ok(ServedModel {
@@ -99,6 +109,9 @@ impl Loader {
             export: self.export(name, &graph, &manifest, source),
             cut_list: graph.cut_list_hash(),
             fetched: false,
+            calibration,
+            calibration_shared: AtomicBool::new(false),
+            accuracy_budget_ppm: budget(manifest.accuracy_budget_ppm, self.accuracy_loss_max_ppm),
             graph,
             engine,
             manifest,
@@ -133,10 +146,18 @@ impl Loader {
     }
 }
 
+/// What codecs may cost a model: what it says itself, held to the host's bound, which also speaks where it is silent.
+fn budget(own: Option<u32>, host: Option<u32>) -> u32 {
+    match (own, host) {
+        (Some(own), Some(host)) => own.min(host),
+        (own, host) => own.or(host).unwrap_or(0),
+    }
+}
+
 fn read(source: &Source) -> Result<(Graph, ModelManifest), String> {
     let limits = Limits::default();
     match source {
-        Source::Builtin { onnx, manifest } => {
+        Source::Builtin { onnx, manifest, .. } => {
             let manifest = manifest::parse(manifest).map_err(|e| e.to_string())?;
             Ok((Graph::parse(onnx, &limits).map_err(|e| e.to_string())?, manifest))
         }
@@ -177,4 +198,23 @@ fn pixel_input(graph: &Graph, preprocess: &Preprocess) -> Result<PixelInput, Str
         mean: preprocess.mean.clone(),
         scale: preprocess.scale.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::budget;
+
+    #[test]
+    fn the_hosts_bound_speaks_where_the_model_is_silent_and_holds_where_it_is_not() {
+        let cases = [
+            ((None, None), 0),
+            ((None, Some(5_000)), 5_000),
+            ((Some(9_000), None), 9_000),
+            ((Some(9_000), Some(5_000)), 5_000),
+            ((Some(0), Some(5_000)), 0),
+        ];
+        for ((own, host), wanted) in cases {
+            assert_eq!(budget(own, host), wanted, "{own:?} {host:?}");
+        }
+    }
 }

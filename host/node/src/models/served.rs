@@ -1,5 +1,6 @@
 //! A model that is served: graph, engine handle, manifest, costs, counts.
 
+use super::calibration::Calibration;
 use super::costs::Costs;
 use super::export::Export;
 use crate::metrics::ModelMeters;
@@ -12,7 +13,7 @@ use bps_graph::manifest::ModelManifest;
 use bps_types::policy::{ModelInfo, Table};
 use bps_types::{ModelId, Nanos};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 /// One version of one model under one id. Immutable but for its counters.
@@ -27,11 +28,17 @@ pub(crate) struct ServedModel {
     /// Ids and names of the devices it may run on.
     pub(crate) devices: Vec<(u32, String)>,
     pub(crate) batch_max: u32,
+    /// What codecs may cost it.
+    pub(crate) accuracy_budget_ppm: u32,
     pub(crate) costs: Costs,
     /// Equal on another host exactly if cut numbers mean the same there.
     pub(crate) cut_list: [u8; 32],
     /// What others may fetch; none: nothing.
     pub(crate) export: Option<Export>,
+    /// What FF was calibrated with.
+    pub(crate) calibration: Option<Calibration>,
+    /// Whether all hosts that run it have the same calibration: only then are frames made with it.
+    pub(crate) calibration_shared: AtomicBool,
     /// Came from another host, for stages from there; clients do not see it.
     pub(crate) fetched: bool,
     pub(crate) meters: ModelMeters,
@@ -119,7 +126,7 @@ impl ServedModel {
             output_bytes: self.costs.output_bytes(),
             batch_max: self.batch_max,
             slo: Nanos::from_secs_f64(self.manifest.slo_ms.unwrap_or(0.0) / 1e3),
-            accuracy_budget_ppm: self.manifest.accuracy_budget_ppm,
+            accuracy_budget_ppm: self.accuracy_budget_ppm,
             priority: self.manifest.priority,
             devices: self.devices.iter().map(|(id, _)| *id).collect(),
         }
@@ -127,7 +134,22 @@ impl ServedModel {
 
     /// Its cost tables under the ids of a world.
     pub(crate) fn tables(&self, epoch: u32) -> Vec<Table> {
-        self.costs.tables(epoch, self.id.0)
+        self.costs.tables(epoch, self.id.0, self.is_calibrated())
+    }
+
+    /// Whether frames are made with its calibration.
+    pub(crate) fn is_calibrated(&self) -> bool {
+        self.calibration.is_some() && self.calibration_shared.load(Ordering::Relaxed)
+    }
+
+    /// Takes in whether all hosts that run it have the same calibration; true if that changes what it costs.
+    pub(crate) fn share_calibration(&self, shared: bool) -> bool {
+        self.calibration_shared.swap(shared, Ordering::Relaxed) != shared && self.calibration.is_some()
+    }
+
+    /// The digest of its calibration; zeros where it has none.
+    pub(crate) fn calibration_digest(&self) -> [u8; 32] {
+        self.calibration.as_ref().map_or([0; 32], |calibration| calibration.digest)
     }
 
     /// As far as other hosts are concerned.
@@ -137,6 +159,7 @@ impl ServedModel {
             name: &self.name,
             digest: self.graph.digest,
             cut_list: self.cut_list,
+            calibration: self.calibration_digest(),
             cut_count: self.cut_count(),
             batch_max: self.batch_max,
             placement: &self.manifest.placement,

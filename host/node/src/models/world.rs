@@ -128,9 +128,11 @@ impl Models {
         let mut others = Neighbours::default();
         let mut codecs: Vec<CodecInfo> = codecs::all().iter().take(1).cloned().collect(); // raw
         let mut own_name = "local".to_owned();
+        let mut shared = vec![false; models.len()];
         if let Some(circle) = &self.circle {
             others = circle.roster.neighbours(&local, own_devices.len(), epoch, clock::now());
             codecs = circle.roster.common(codecs::all());
+            shared = circle.roster.shared_calibrations(&local);
             own_name.clone_from(&circle.name);
         }
         let own_device = |device: &bps_engine::DeviceDescription| DeviceInfo {
@@ -167,6 +169,13 @@ impl Models {
         self.dispatcher.send(Message::World(world));
         for table in others.tables {
             self.dispatcher.send(Message::Table(table));
+        }
+        for (model, shared) in models.iter().zip(shared) {
+            if model.share_calibration(shared) {
+                for table in model.tables(epoch) {
+                    self.dispatcher.send(Message::Table(table));
+                }
+            }
         }
         epoch
     }

@@ -82,6 +82,7 @@ impl Own<'_> {
         AdvertModel {
             digest: model.graph.digest,
             cut_list: model.cut_list,
+            calibration: model.calibration_digest(),
             name: model.name.clone(),
             exportable: export.is_some(),
             file_bytes: export.map_or(0, |e| e.file_bytes),

@@ -20,6 +20,8 @@ pub(crate) struct LocalModel<'a> {
     pub(crate) name: &'a str,
     pub(crate) digest: [u8; 32],
     pub(crate) cut_list: [u8; 32],
+    /// Digest of its calibration; zeros where it has none.
+    pub(crate) calibration: [u8; 32],
     pub(crate) cut_count: u32,
     pub(crate) batch_max: u32,
     pub(crate) placement: &'a Placement,
@@ -81,6 +83,20 @@ impl Roster {
             codec.id == 0 || adverts.iter().all(by)
         };
         codecs.iter().filter(spoken).cloned().collect()
+    }
+}
+
+impl Roster {
+    /// Of each of these models, whether every host in the world that has it has the same calibration.
+    pub(crate) fn shared_calibrations(&self, models: &[LocalModel<'_>]) -> Vec<bool> {
+        let table = self.lock();
+        let adverts: Vec<&Advert> =
+            table.peers.values().filter(|p| p.in_world).filter_map(|p| p.advert.as_deref()).collect();
+        let shared = |own: &LocalModel<'_>| {
+            let theirs = || adverts.iter().flat_map(|a| &a.models).filter(|m| m.digest == own.digest);
+            own.calibration != [0; 32] && theirs().all(|m| m.calibration == own.calibration)
+        };
+        models.iter().map(shared).collect()
     }
 }
 

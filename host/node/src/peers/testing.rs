@@ -49,6 +49,7 @@ pub(super) fn model(devices: &[u32]) -> AdvertModel {
     AdvertModel {
         digest: [7; 32],
         cut_list: [8; 32],
+        calibration: [9; 32],
         name: "net".into(),
         exportable: true,
         file_bytes: 100,
@@ -88,6 +89,7 @@ pub(super) fn local(placement: &Placement) -> super::LocalModel<'_> {
         name: "net",
         digest: [7; 32],
         cut_list: [8; 32],
+        calibration: [9; 32],
         cut_count: CUTS,
         batch_max: 32,
         placement,

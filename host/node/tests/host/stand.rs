@@ -30,7 +30,12 @@ pub(crate) fn device(text: &str) -> DeviceRequest {
 pub(crate) fn digits(name: &str, manifest: &str) -> BuiltinModel {
     let preprocess = "[preprocess]\nchannels = 1\nmean = [0.0]\nscale = [0.00392156862745098]\n";
     let manifest = format!("{manifest}\n{preprocess}");
-    BuiltinModel { name: name.into(), onnx: make(Topology::DigitsNet, 7).into(), manifest }
+    BuiltinModel {
+        name: name.into(),
+        onnx: make(Topology::DigitsNet, 7).into(),
+        manifest,
+        calibration: Default::default(),
+    }
 }
 
 pub(crate) fn chaos_choice(config: &str) -> PolicyChoice {

@@ -50,10 +50,14 @@ pub(super) fn next(state: &mut u64) -> u64 {
     word ^ (word >> 31)
 }
 
+fn host_of(device: u32) -> u32 {
+    device.saturating_sub(LOCAL_DEVICES)
+}
+
 fn world() -> WorldInfo {
     let device = |id| DeviceInfo {
         id,
-        host: id.saturating_sub(LOCAL_DEVICES),
+        host: host_of(id),
         name: if id == 3 { "gpu:0".into() } else { format!("cpu:{id}") },
         kind: if id == 3 { DeviceKind::Gpu } else { DeviceKind::Cpu },
         memory_bytes: (id != 2).then_some(8 << 30),
@@ -163,6 +167,11 @@ impl Maker {
         now.devices = (1..=DEVICES).map(|id| self.device(id)).collect();
         for peer in 1..=PEERS {
             now.links.extend([(0, peer), (peer, 0)].map(|(source, target)| self.link(source, target)));
+        }
+        // A host marks devices down that it cannot reach.
+        for device in now.devices.iter_mut().filter(|device| device.id > LOCAL_DEVICES) {
+            let host = host_of(device.id);
+            device.up &= now.links.iter().all(|link| link.up || (link.source != host && link.target != host));
         }
         match at % 40 {
             0 => now.trigger = Trigger::Activation,
@@ -290,6 +299,10 @@ mod tests {
         assert!(has(|now| now.slacks.contains(&i64::MIN)));
         assert!(has(|now| now.now == Nanos::MAX));
         assert!(has(|now| now.links.iter().any(|link| !link.up)) && has(|now| now.links.iter().all(|link| link.up)));
+        let away =
+            |now: &Snapshot| now.links.iter().filter(|l| !l.up).map(|l| l.source.max(l.target)).collect::<Vec<_>>();
+        let reachable = |now: &Snapshot, d: &Device| !d.up || !away(now).contains(&host_of(d.id));
+        assert!(corpus.snapshots.iter().all(|now| now.devices.iter().all(|device| reachable(now, device))));
         assert!(corpus.has_work());
     }
 

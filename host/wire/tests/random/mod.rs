@@ -61,13 +61,13 @@ prop_compose! {
 
 prop_compose! {
     fn model()(
-        digests: [[u8; 32]; 2], name in ".{0,40}", exportable: bool, file_bytes: u64, batch_max: u32,
+        digests: [[u8; 32]; 3], name in ".{0,40}", exportable: bool, file_bytes: u64, batch_max: u32,
         devices in vec(any::<u32>(), 0..64), values in vec(0f32..1e12, 0..200), device: u32, measured: bool,
     ) -> AdvertModel {
         let shape = vec![1, values.len() as u32];
         let table = AdvertTable { device, codec: 0, kind: TableKind::StageNanos, measured, shape, values };
-        let [digest, cut_list] = digests;
-        AdvertModel { digest, cut_list, name, exportable, file_bytes, batch_max, devices, tables: vec![table] }
+        let [digest, cut_list, calibration] = digests;
+        AdvertModel { digest, cut_list, calibration, name, exportable, file_bytes, batch_max, devices, tables: vec![table] }
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) fn one_of_each() -> Vec<Message> {
     let model = AdvertModel {
         digest: [7; 32],
         cut_list: [8; 32],
+        calibration: [9; 32],
         name: "digits".into(),
         exportable: true,
         file_bytes: 1_000,

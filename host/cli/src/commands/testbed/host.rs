@@ -41,6 +41,8 @@ pub(super) struct HostSpec {
     pub(super) policies: Option<PathBuf>,
     /// `--carrier`.
     pub(super) carrier: String,
+    /// `--max-accuracy-loss`.
+    pub(super) max_accuracy_loss: f64,
     /// The folder of models, and files beside it.
     pub(super) models: PathBuf,
     /// Model files.
@@ -172,6 +174,7 @@ impl HostSpec {
         ]);
         command.args(["--listen", &self.ports.client.to_string(), "--peer-listen", &peer_listen]);
         command.args(["--carrier", &self.carrier, "--profile", "quick"]);
+        command.args(["--max-accuracy-loss", &self.max_accuracy_loss.to_string()]);
         command.arg("--admin").arg(format!("unix:{}", self.folder.join("admin.sock").display()));
         command.arg("--state-dir").arg(&self.folder).arg("--models").arg(&self.models);
         if let Some(policies) = &self.policies {

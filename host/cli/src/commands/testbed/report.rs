@@ -36,6 +36,10 @@ pub(super) struct Method {
     pub(super) cores_of_machine: usize,
     /// The carrier that was asked for.
     pub(super) carrier: String,
+    /// What the networks with random weights might use besides raw.
+    pub(super) codecs: Vec<String>,
+    /// Share of accuracy that codecs might cost.
+    pub(super) max_accuracy_loss: f64,
     /// How requests came.
     pub(super) load: String,
     /// Interleaved runs per policy and cell.
@@ -332,7 +336,8 @@ impl Method {
             missing => format!("not there: {}\n", missing.join(", ")),
         };
         format!(
-            "{} interleaved runs of {:.1} s after {:.1} s to settle; {}{deadline}; carrier {}\nhosts {} {cores}; {network}\n\
+            "{} interleaved runs of {:.1} s after {:.1} s to settle; {}{deadline}; carrier {}\ncodecs may cost {} % of \
+             accuracy; models with random weights may use raw, {}\nhosts {} {cores}; {network}\n\
              answers/s: mean and its 95 % interval; the other columns: medians of the runs; not worse: the 95 % interval of the \
              ratio within runs holds 1 or more\n{missing}",
             self.runs,
@@ -340,6 +345,8 @@ impl Method {
             self.settle_seconds,
             self.load,
             self.carrier,
+            self.max_accuracy_loss * 100.0,
+            self.codecs.join(", "),
             self.hosts.join(", "),
         )
     }

@@ -35,6 +35,8 @@ pub(super) struct HostPlan {
     pub(super) policies: Option<PathBuf>,
     /// `--carrier`.
     pub(super) carrier: String,
+    /// `--max-accuracy-loss`.
+    pub(super) max_accuracy_loss: f64,
     /// The folder of models.
     pub(super) models: PathBuf,
     /// Model files beside it.
@@ -68,6 +70,7 @@ impl Session {
             policy: if number == last { plan.server_policy.clone() } else { "local-only".into() },
             policies: plan.policies.clone(),
             carrier: plan.carrier.clone(),
+            max_accuracy_loss: plan.max_accuracy_loss,
             models: plan.models.clone(),
             files: plan.files.clone(),
         };

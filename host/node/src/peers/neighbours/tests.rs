@@ -165,6 +165,27 @@ fn a_codec_is_offered_where_everybody_speaks_it() {
 }
 
 #[test]
+fn a_calibration_is_used_where_everybody_has_the_same() {
+    let (roster, placement) = (roster(), Placement::default());
+    let shared = |own: [u8; 32]| {
+        world(&roster, &placement, 1, 1);
+        roster.shared_calibrations(&[super::LocalModel { calibration: own, ..local(&placement) }])
+    };
+    assert_eq!(shared([9; 32]), [true], "nobody else is there");
+    assert_eq!(shared([0; 32]), [false], "there is none");
+    come(&roster, 1, advert(1), at(0));
+    assert_eq!((shared([9; 32]), shared([5; 32])), (vec![true], vec![false]));
+    let mut other = advert(1);
+    other.models[0].calibration = [0; 32];
+    come(&roster, 2, other, at(0));
+    assert_eq!(shared([9; 32]), [false], "the second has none");
+    let mut without = advert(1);
+    without.models.clear();
+    come(&roster, 2, without, at(0));
+    assert_eq!(shared([9; 32]), [true], "the second does not have the model");
+}
+
+#[test]
 fn a_world_has_bounds() {
     let roster = roster();
     for number in 1..=80 {

@@ -42,6 +42,28 @@ async fn lossy_codecs_stay_close_and_send_less() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ff_travels_calibrated_where_both_hosts_have_the_same_and_without_elsewhere() {
+    let mut sent = Vec::new();
+    for calibrated in [[true, true], [true, false], [false, false]] {
+        let two = Two::start(Wish { calibrated, ..Wish::default() }).await;
+        let whole = values(&infer(&two.edge, image(3, 5)).await.unwrap());
+        two.split(4, bps_codec::ff::ID_HAAR, 4).await;
+        let split = values(&infer(&two.edge, image(3, 5)).await.unwrap());
+        let largest = whole.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        for (a, b) in whole.iter().zip(&split) {
+            assert!((a - b).abs() < 0.1 * largest.max(1.0), "{calibrated:?}: {a} became {b}");
+        }
+        let receipt = two.edge.receipts(1)[0].clone();
+        assert_eq!(two.executed_there(1), 1, "{calibrated:?}: {receipt:?}");
+        assert!(receipt.stages.iter().any(|s| s.via.as_deref() == Some("ff-h")), "{receipt:?}");
+        sent.push(receipt.bytes);
+        settled(&two.edge).await;
+    }
+    assert_ne!(sent[0], sent[1], "frames with a calibration are others");
+    assert_eq!(sent[1], sent[2], "one host alone has no use for it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_in_company_get_their_own_rows() {
     let two = Two::start(Wish::default()).await;
     let expected: Vec<_> = {

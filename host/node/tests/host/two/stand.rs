@@ -1,11 +1,13 @@
 //! A weak host ("edge") and a strong one ("server"), paired, with a proxy between them.
 
 use crate::stand::{chaos, digits, until};
+use bps_codec::ff;
 use bps_emulator::{Fault, Proxy, ProxyConditions};
 use bps_engine::DeviceRequest;
+use bps_graph::{Graph, Limits};
 use bps_node::{Host, HostConfig, PeersConfig, PolicyChoice, ProfileChoice, SwapRequest};
 use bps_transport::{CarrierChoice, Identity, Peer, PeerStore, Quotas, Rights};
-use bps_types::Nanos;
+use bps_types::{HostTensor, Nanos};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use tempfile::TempDir;
@@ -20,6 +22,8 @@ pub(super) struct Wish {
     pub(super) quotas: Quotas,
     pub(super) server_has_model: bool,
     pub(super) manifest: &'static str,
+    /// Whether edge and server have the model's calibration.
+    pub(super) calibrated: [bool; 2],
 }
 
 impl Default for Wish {
@@ -32,6 +36,7 @@ impl Default for Wish {
             quotas: Quotas::default(),
             server_has_model: true,
             manifest: "accuracy_budget_ppm = 100000",
+            calibrated: [false; 2],
         }
     }
 }
@@ -124,10 +129,14 @@ fn device(text: &str) -> DeviceRequest {
 }
 
 fn config(wish: &Wish, name: &str, folder: &Path) -> HostConfig {
+    let mut model = digits("digits", wish.manifest);
+    if wish.calibrated[usize::from(name == "server")] {
+        model.calibration = calibration(&model.onnx).into();
+    }
     HostConfig {
         state_dir: Some(folder.to_owned()),
         profile: ProfileChoice::Off,
-        builtin_models: vec![digits("digits", wish.manifest)],
+        builtin_models: vec![model],
         policy: PolicyChoice { name_or_path: "batching".into(), ..PolicyChoice::default() },
         peers: Some(PeersConfig { name: name.into(), carrier: wish.carrier, ..PeersConfig::default() }),
         sched: bps_sched::Config { probation: Nanos::from_millis(1), ..bps_sched::Config::default() },
@@ -151,6 +160,33 @@ async fn start_server(wish: &Wish, at: SocketAddr, folder: &Path) -> Host {
         peers.listen = Some(at);
     }
     Host::start(config).await.expect("the server starts")
+}
+
+/// Every inner value of the model calibrated with noise, at one rate: good enough to be used and to be told apart.
+fn calibration(onnx: &[u8]) -> Vec<u8> {
+    let graph = Graph::parse(onnx, &Limits::default()).expect("a model");
+    let shapes = graph.row_shapes().expect("fixed extents");
+    let mut cuts: Vec<ff::CutPackage> = Vec::new();
+    for id in graph.cuts[1..graph.cuts.len() - 1].iter().flat_map(|cut| &cut.values) {
+        let (name, shape) = (&graph.values[id.index()].name, shapes.of(*id));
+        if cuts.iter().any(|cut| cut.name() == name) {
+            continue;
+        }
+        let values: Vec<f32> = (0..shape.iter().product()).map(|i| (i as f32 * 0.37).sin().max(0.0)).collect();
+        let sample = HostTensor::from_f32(shape.to_vec(), &values).expect("a sample");
+        let what = ff::Calibration {
+            name,
+            model: graph.digest,
+            samples: &[sample],
+            order: ff::Order::Nchw,
+            modes: &[ff::Mode::Haar1],
+            rates: &[4],
+            weights: &ff::Weights::default(),
+        };
+        cuts.push(ff::calibrate(&what).expect("a package"));
+    }
+    let package = ff::Package::new(graph.digest, cuts).expect("a package");
+    package.to_bytes().expect("a file")
 }
 
 /// A port that is free for both carriers.

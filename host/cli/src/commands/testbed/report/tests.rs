@@ -37,6 +37,8 @@ fn report() -> Report {
         cores: vec![],
         cores_of_machine: 2,
         carrier: "auto".into(),
+        codecs: vec!["f16".into()],
+        max_accuracy_loss: 0.01,
         load: "8 clients".into(),
         runs: 3,
         span_seconds: 5.0,
