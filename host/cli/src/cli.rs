@@ -1,8 +1,8 @@
 //! The command line: its grammar, and the dispatch to commands.
 
 use crate::commands::{
-    bench, codec, completions, demo, devices, infer, model, pair, peers, policy, profile, receipts, serve, testbed,
-    unpair,
+    bench, calibrate, codec, completions, demo, devices, infer, model, pair, peers, policy, profile, receipts, serve,
+    testbed, unpair,
 };
 use crate::logging::{self, LogFormat};
 use crate::output::{Format, Output};
@@ -61,6 +61,7 @@ enum Command {
     Devices(devices::DevicesArgs),
     Profile(profile::ProfileArgs),
     Model(model::ModelArgs),
+    Calibrate(Box<calibrate::CalibrateArgs>),
     Codec(Box<codec::CodecArgs>),
     Policy(policy::PolicyArgs),
     Receipts(receipts::ReceiptsArgs),
@@ -84,6 +85,7 @@ pub(crate) fn run() -> Result<()> {
         Command::Devices(_) => devices::run(out),
         Command::Profile(args) => profile::run(&args, out),
         Command::Model(args) => model::run(&args, out),
+        Command::Calibrate(args) => calibrate::run(&args, out),
         Command::Codec(args) => codec::run(&args, out),
         Command::Policy(args) => wait(policy::run(args, out)),
         Command::Receipts(args) => wait(receipts::run(args, out)),

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod bench;
+pub(crate) mod calibrate;
 pub(crate) mod codec;
 pub(crate) mod completions;
 pub(crate) mod demo;

@@ -13,6 +13,8 @@ use serde_json::json;
 pub(crate) static DIGITS_ONNX: &[u8] = include_bytes!("../../../models/digits/model.onnx");
 /// Its `model.toml`.
 const DIGITS_MANIFEST: &str = include_str!("../../../models/digits/model.toml");
+/// What FF was calibrated with, by `bps calibrate models/digits --data digits`.
+static DIGITS_CALIBRATION: &[u8] = include_bytes!("../../../models/digits/model.ff");
 /// The name it is served under.
 pub(crate) const DIGITS: &str = "digits";
 
@@ -63,7 +65,7 @@ pub(crate) fn digits_model() -> BuiltinModel {
         name: DIGITS.into(),
         onnx: Bytes::from_static(DIGITS_ONNX),
         manifest: DIGITS_MANIFEST.into(),
-        calibration: Bytes::new(),
+        calibration: Bytes::from_static(DIGITS_CALIBRATION),
     }
 }
 

@@ -28,7 +28,7 @@ mod timing;
 
 pub use coding::{Opened, VALUE_BYTES_MAX, decode, decode_f32_into, decode_with, encode, encode_with, open, seal};
 pub use error::CodecError;
-pub use pixels::{PixelShape, denormalize, denormalize_u8, normalize_u8};
+pub use pixels::{PixelShape, denormalize, denormalize_u8, normalize_u8, normalized};
 pub use registry::{CodecSpec, Layout, RAW, codecs, spec};
 pub use timing::{CodecTiming, Ends, fit, measure, measure_one, sample};
 

@@ -82,6 +82,21 @@ pub fn denormalize(planes: &[f32], shape: PixelShape, mean: &[f32], scale: &[f32
     Ok(pixels)
 }
 
+/// [`normalize_u8`] for a tensor: UINT8 `[rows, height, width, channels]` to FP32 `[rows, channels, height, width]`.
+pub fn normalized(tensor: &HostTensor, mean: &[f32], scale: &[f32]) -> Result<HostTensor, CodecError> {
+    let refused = || CodecError::Shape {
+        codec: "image",
+        got: tensor.shape().to_vec(),
+        expected: format!("UINT8 [rows, height, width, {}]", mean.len()),
+    };
+    let [rows, height, width, channels] = *tensor.shape() else { return Err(refused()) };
+    if tensor.data_type() != DataType::Uint8 {
+        return Err(refused());
+    }
+    let planes = normalize_u8(tensor.data(), PixelShape { rows, height, width, channels }, mean, scale)?;
+    HostTensor::from_f32(vec![rows, channels, height, width], &planes).map_err(|_| refused())
+}
+
 /// [`denormalize`] for a tensor: FP32 `[rows, channels, height, width]` to UINT8 `[rows, height, width, channels]`.
 pub fn denormalize_u8(
     tensor: &HostTensor,
@@ -106,6 +121,17 @@ pub fn denormalize_u8(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tensor_becomes_planes_and_pixels_again() {
+        let (mean, scale) = ([10.0, 20.0], [0.5, 0.25]);
+        let pixels = HostTensor::new(DataType::Uint8, vec![1, 1, 2, 2], vec![12, 20, 10, 28].into()).unwrap();
+        let planes = normalized(&pixels, &mean, &scale).unwrap();
+        assert_eq!((planes.shape(), planes.to_f32().unwrap()), (&[1, 2, 1, 2][..], vec![1.0, 0.0, 0.0, 2.0]));
+        assert_eq!(denormalize_u8(&planes, 2, &mean, &scale).unwrap(), pixels);
+        assert!(normalized(&planes, &mean, &scale).is_err());
+        assert!(normalized(&pixels, &mean[..1], &scale[..1]).is_err());
+    }
     use proptest::prelude::*;
 
     #[test]

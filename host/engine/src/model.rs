@@ -5,6 +5,7 @@ use crate::program::Program;
 use bps_codec::PixelShape;
 use bps_codec::ff::Package;
 use bps_graph::Graph;
+use bps_graph::manifest::Preprocess;
 use bps_types::DataType;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -28,6 +29,31 @@ pub struct PixelInput {
 }
 
 impl PixelInput {
+    /// `[preprocess]` of a `model.toml` against the input it is about. The error names the field.
+    pub fn of(graph: &Graph, preprocess: &Preprocess) -> Result<Self, String> {
+        let index = match &preprocess.input {
+            None => 0,
+            Some(name) => {
+                let found = graph.inputs.iter().position(|spec| spec.name == *name);
+                found.ok_or_else(|| format!("preprocess.input: the model has no input {name}"))?
+            }
+        };
+        let spec = graph.inputs.get(index).ok_or("preprocess: the model has no input")?;
+        let extent = |asked: Option<u32>, dimension: usize, what: &str| {
+            let own = spec.shape.get(dimension).copied().flatten();
+            let extent = asked.map(|pixels| pixels as usize).or(own);
+            extent.ok_or_else(|| format!("preprocess.{what}: input {} leaves it open, so it must be given", spec.name))
+        };
+        Ok(Self {
+            input: index,
+            height: extent(preprocess.height, 2, "height")?,
+            width: extent(preprocess.width, 3, "width")?,
+            channels: preprocess.channels as usize,
+            mean: preprocess.mean.clone(),
+            scale: preprocess.scale.clone(),
+        })
+    }
+
     /// Extents of a batch with this many rows.
     pub(crate) fn shape(&self, rows: usize) -> PixelShape {
         PixelShape { rows, height: self.height, width: self.width, channels: self.channels }

@@ -13,7 +13,7 @@ use crate::state_dir;
 use crate::stats::Stats;
 use bps_codec::CodecTiming;
 use bps_engine::{DeviceDescription, Engine, PixelInput};
-use bps_graph::manifest::{self, ModelManifest, Preprocess};
+use bps_graph::manifest::{self, ModelManifest};
 use bps_graph::{Graph, Limits};
 use bps_types::ModelId;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,7 +64,7 @@ impl Loader {
     fn load(&self, name: &str, version: u64, source: &Source) -> Result<ServedModel, String> {
         let (graph, manifest) = read(source)?;
         let graph = Arc::new(graph);
-        let pixels = manifest.preprocess.as_ref().map(|p| pixel_input(&graph, p)).transpose()?;
+        let pixels = manifest.preprocess.as_ref().map(|p| PixelInput::of(&graph, p)).transpose()?;
         let allowed = |d: &&DeviceDescription| manifest.placement.permits(&d.name, d.kind);
         let devices: Vec<&DeviceDescription> = self.devices().iter().filter(allowed).collect();
         if devices.is_empty() {
@@ -173,31 +173,6 @@ fn read_manifest(path: &Path) -> Result<ModelManifest, String> {
     let bytes = state_dir::read_bounded(path, MANIFEST_BYTES_MAX).map_err(|e| e.to_string())?.unwrap_or_default();
     let text = std::str::from_utf8(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
     manifest::parse(text).map_err(|e| format!("{}: {e}", path.display()))
-}
-
-/// `[preprocess]` against the input it is about.
-fn pixel_input(graph: &Graph, preprocess: &Preprocess) -> Result<PixelInput, String> {
-    let index = match &preprocess.input {
-        None => 0,
-        Some(name) => {
-            let found = graph.inputs.iter().position(|spec| spec.name == *name);
-            found.ok_or_else(|| format!("preprocess.input: the model has no input {name}"))?
-        }
-    };
-    let spec = graph.inputs.get(index).ok_or("preprocess: the model has no input")?;
-    let extent = |asked: Option<u32>, dimension: usize, what: &str| {
-        let own = spec.shape.get(dimension).copied().flatten();
-        let extent = asked.map(|pixels| pixels as usize).or(own);
-        extent.ok_or_else(|| format!("preprocess.{what}: input {} leaves it open, so it must be given", spec.name))
-    };
-    Ok(PixelInput {
-        input: index,
-        height: extent(preprocess.height, 2, "height")?,
-        width: extent(preprocess.width, 3, "width")?,
-        channels: preprocess.channels as usize,
-        mean: preprocess.mean.clone(),
-        scale: preprocess.scale.clone(),
-    })
 }
 
 #[cfg(test)]

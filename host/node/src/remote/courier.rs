@@ -125,15 +125,18 @@ fn encode(load: Load, (codec, rate): (u8, u8), pixels: Option<&PixelInput>) -> R
         Load::Tensors(tensors) => tensors,
         Load::Requests(requests) => join(&requests).map_err(failed)?,
     };
+    // Clients send images as bytes or as the network takes them, and codecs are for one of both.
     let image = |index: usize, tensor: HostTensor| {
-        let for_input = bps_codec::spec(codec).is_some_and(|s| s.for_input);
-        match pixels.filter(|p| for_input && p.input == index && tensor.data_type() == DataType::Fp32) {
-            Some(p) => bps_codec::denormalize_u8(&tensor, p.channels, &p.mean, &p.scale).map_err(|e| e.to_string()),
-            None => Ok(tensor),
+        let takes = |data_type| bps_codec::spec(codec).is_some_and(|s| s.takes(data_type));
+        let wrong = !takes(tensor.data_type());
+        match (pixels.filter(|p| wrong && p.input == index), tensor.data_type()) {
+            (Some(p), DataType::Fp32) => bps_codec::denormalize_u8(&tensor, p.channels, &p.mean, &p.scale),
+            (Some(p), DataType::Uint8) => bps_codec::normalized(&tensor, &p.mean, &p.scale),
+            _ => Ok(tensor),
         }
     };
     let one = |(index, tensor): (usize, HostTensor)| {
-        let tensor = image(index, tensor).map_err(failed)?;
+        let tensor = image(index, tensor).map_err(|e| failed(e.to_string()))?;
         bps_codec::encode(codec, rate, &tensor).map_err(|e| failed(e.to_string()))
     };
     tensors.into_iter().enumerate().map(one).collect()

@@ -3,6 +3,7 @@
 use super::stand::{Two, Wish};
 use crate::stand::{assert_close, image, infer, settled, until, values};
 use bps_transport::{CarrierChoice, Quotas, Rights};
+use bps_types::{DataType, HostTensor};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_split_at_any_cut_equals_the_whole_bit_for_bit() {
@@ -38,6 +39,27 @@ async fn lossy_codecs_stay_close_and_send_less() {
         sent.push(two.edge.receipts(1)[0].bytes);
     }
     assert!(sent.windows(2).all(|w| w[1] < w[0]), "{sent:?}");
+    settled(&two.edge).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_travel_with_every_codec_as_bytes_and_as_numbers() {
+    let two = Two::start(Wish::default()).await;
+    let pixels: Vec<u8> = (0..128).map(|i| (128.0 + 100.0 * (i as f32 / 9.0).sin()) as u8).collect();
+    let bytes = HostTensor::new(DataType::Uint8, vec![2, 8, 8, 1], pixels.into()).unwrap();
+    for input in [bytes, image(3, 2)] {
+        let whole = values(&infer(&two.edge, input.clone()).await.unwrap());
+        let largest = whole.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        for codec in bps_codec::codecs() {
+            two.split(0, codec.id, codec.rates.last().copied().filter(|_| codec.for_input).unwrap_or(0)).await;
+            let there = values(&infer(&two.edge, input.clone()).await.unwrap());
+            for (a, b) in whole.iter().zip(&there) {
+                let near = (a - b).abs() < 0.3 * largest.max(1.0);
+                assert!(near, "{} {}: {a} became {b}", input.data_type(), codec.name);
+            }
+            assert_eq!(two.executed_there(1), 1, "{}: {:?}", codec.name, two.edge.receipts(1));
+        }
+    }
     settled(&two.edge).await;
 }
 

@@ -1,0 +1,105 @@
+//! What a package says, for people and machines.
+
+use super::svg::{self, Line};
+use crate::table::{self, Table};
+use bps_codec::ff::{Curve, CutPackage, Mode, Origin, Package};
+use serde::Serialize;
+
+/// A package.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    /// SHA-256 of the model it belongs to, hex.
+    model: String,
+    cuts: Vec<ShownCut>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownCut {
+    name: String,
+    /// Channels, height, width.
+    shape: Option<[usize; 3]>,
+    /// Where its figures are from.
+    origin: &'static str,
+    rows: u32,
+    rates: Vec<Rate>,
+}
+
+#[derive(Debug, Serialize)]
+struct Rate {
+    rate: u8,
+    mode: &'static str,
+    bits: f32,
+    bits_p95: f32,
+    nmse: f32,
+    output_nmse: Option<f32>,
+    /// Share of accuracy: measured, and its 95 % interval.
+    loss: Option<[f32; 3]>,
+}
+
+impl Shown {
+    /// The best mode of each rate.
+    pub(super) fn of(package: &Package) -> Self {
+        let model = package.model().iter().map(|b| format!("{b:02x}")).collect();
+        Self { model, cuts: package.cuts().iter().map(cut).collect() }
+    }
+
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let mut text = format!("model {}\n", self.model);
+        for cut in &self.cuts {
+            let shape = cut.shape.map(|s| format!("{s:?}")).unwrap_or_default();
+            text += &format!("\n{} {shape}, {} of {} rows\n", table::clean(&cut.name), cut.origin, cut.rows);
+            let headings = [">rate", "mode", ">bits", ">95 %", ">NMSE", ">output NMSE", ">loss", "95 % interval"];
+            let mut table = Table::new(&headings);
+            for rate in &cut.rates {
+                let points = |share: f32| format!("{:.2}", share * 100.0);
+                table.row([
+                    rate.rate.to_string(),
+                    rate.mode.to_owned(),
+                    format!("{:.3}", rate.bits),
+                    format!("{:.3}", rate.bits_p95),
+                    format!("{:.1e}", rate.nmse),
+                    rate.output_nmse.map_or_else(|| "-".into(), |e| format!("{e:.1e}")),
+                    rate.loss.map_or_else(|| "-".into(), |l| points(l[0])),
+                    rate.loss.map_or_else(String::new, |l| format!("{} to {}", points(l[1]), points(l[2]))),
+                ]);
+            }
+            text += &table.to_string();
+        }
+        text + "\nbits: of an element, with contexts and rANS; loss: points of accuracy; hosts count with its upper end\n"
+    }
+
+    /// Bits over the error of the outputs, a line for each cut.
+    pub(super) fn svg(&self) -> String {
+        let line = |cut: &ShownCut| {
+            let point = |rate: &Rate| (f64::from(rate.bits), f64::from(rate.output_nmse.unwrap_or(rate.nmse)));
+            Line { name: cut.name.clone(), points: cut.rates.iter().map(point).collect() }
+        };
+        let lines: Vec<Line> = self.cuts.iter().map(line).collect();
+        svg::plot(&lines, "bits per element", "relative squared error of the outputs")
+    }
+}
+
+fn cut(cut: &CutPackage) -> ShownCut {
+    let (origin, rows) = match cut.origin() {
+        Origin::DataFree => ("without calibration", 0),
+        Origin::Calibrated { rows } => ("calibrated with data", rows),
+        Origin::MadeUp { rows } => ("made-up inputs", rows),
+    };
+    let best = |(mode, q, _): &(Mode, u8, Curve)| cut.best_mode(*q) == Some(*mode);
+    let mut rates: Vec<Rate> = cut.curves().filter(best).map(|(mode, q, curve)| rate(mode, q, &curve)).collect();
+    rates.sort_by_key(|rate| rate.rate);
+    ShownCut { name: cut.name().to_owned(), shape: cut.row_shape(), origin, rows, rates }
+}
+
+fn rate(mode: Mode, q: u8, curve: &Curve) -> Rate {
+    Rate {
+        rate: q,
+        mode: mode.name(),
+        bits: curve.bits_mean,
+        bits_p95: curve.bits_p95,
+        nmse: curve.nmse,
+        output_nmse: curve.output_nmse,
+        loss: curve.loss.map(|loss| [loss.mean, loss.low, loss.high]),
+    }
+}
