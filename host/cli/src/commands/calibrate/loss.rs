@@ -108,7 +108,7 @@ pub(super) fn output_error(clean: &[&Answer], coded: &[Answer]) -> f32 {
             }
         }
         match error {
-            e if e == 0.0 => 0.0,
+            0.0 => 0.0,
             e if e.is_finite() && energy > 0.0 => (e / energy).min(ERROR_MAX),
             _ => ERROR_MAX,
         }

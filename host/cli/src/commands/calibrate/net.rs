@@ -99,7 +99,7 @@ impl Net {
 
     /// The values of a cut, for each row of inputs.
     pub(super) fn head(&self, inputs: &[&Row], cut: usize) -> Result<Vec<Row>> {
-        self.rows(inputs, 0, cut, |rows| Ok(JobInput::Requests(rows.iter().map(|row| Row::clone(row)).collect())))
+        self.rows(inputs, 0, cut, |rows| Ok(JobInput::Requests(rows.iter().copied().cloned().collect())))
     }
 
     /// The outputs, for each row of the values of a cut.
