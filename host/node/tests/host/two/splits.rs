@@ -81,8 +81,10 @@ async fn ff_travels_calibrated_where_both_hosts_have_the_same_and_without_elsewh
         sent.push(receipt.bytes);
         settled(&two.edge).await;
     }
-    assert_ne!(sent[0], sent[1], "frames with a calibration are others");
-    assert_eq!(sent[1], sent[2], "one host alone has no use for it");
+    // Times in messages take a byte more or less.
+    assert!(sent[0].abs_diff(sent[1]) > 32, "frames with a calibration are others: {sent:?}");
+    assert!(sent[1].abs_diff(sent[2]) < 8, "one host alone has no use for it: {sent:?}");
+    eprintln!("bytes: {sent:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
