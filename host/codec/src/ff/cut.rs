@@ -3,8 +3,8 @@
 use super::quant::{Offsets, STEP_MAX, STEP_MIN};
 use super::rans::Table;
 use super::tables::{CLASSES, Kind, tables};
-use super::{FfError, Mode, RATES};
-use crate::ff::geometry::Bands;
+use super::{FfError, Mode, Order, RATES};
+use crate::ff::geometry::{Bands, Dims};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, OnceLock};
@@ -133,6 +133,11 @@ impl CutPackage {
         }
         if data.shape.is_none() && !data.modes.is_empty() {
             return no("modes", "a package for any shape cannot hold any".to_owned());
+        }
+        if let Some([channels, height, width]) = data.shape {
+            let shape = [1, channels, height, width].map(|extent| extent as usize);
+            Dims::of(&shape, Order::Nchw)
+                .map_err(|e| FfError::Calibration { what: "shape", message: e.to_string() })?;
         }
         for mode in &data.modes {
             check_mode(mode, data.shape.unwrap_or_default())?;

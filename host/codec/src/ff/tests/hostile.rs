@@ -186,12 +186,13 @@ fn package_files_come_back_and_changed_ones_do_not() {
 fn packages_are_checked() {
     let good = calibrated([1, 2, 4, 4], &Weights::default());
     let data = || CutData::clone(&good.data);
-    let table: [(&str, CutData); 7] = [
+    let table: [(&str, CutData); 8] = [
         ("frequencies", CutData { frequencies: vec![256; 16], ..data() }),
         ("offsets", CutData { offsets: Vec::new(), ..data() }),
         ("step", CutData { base_step: f32::NAN, ..data() }),
         ("step", CutData { base_step: 1e38, ..data() }),
         ("modes", CutData { shape: None, ..data() }),
+        ("shape", CutData { shape: Some([1, u32::MAX, u32::MAX]), ..data() }),
         ("multipliers", CutData { shape: Some([3, 4, 4]), ..data() }),
         ("name", CutData { name: "x".repeat(300), ..data() }),
     ];
