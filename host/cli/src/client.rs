@@ -225,7 +225,8 @@ impl Client {
         let stage = body["stage"].as_str().map(|s| format!(" (stage: {s})")).unwrap_or_default();
         let hint = match answer.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                "; is this its token? The start-up summary of `bps serve` names the token file"
+                "; is this its token? The start-up summary of `bps serve` names the token file: give --admin-token-file, or \
+                 BPS_STATE_DIR with the folder of its --state-dir"
             }
             _ => "",
         };

@@ -30,6 +30,16 @@
 //! bound (FF-S), the bound (one level) or 0.8 times it (two), less 1/64 for the rounding of the arithmetic on other
 //! devices; the encoder decodes what it wrote and sends whatever misses the bound as an exception.
 //!
+//! # Calibration
+//!
+//! [`calibrate`] makes a package from activations of one value: the base step from their root mean square, multipliers
+//! from [`Weights`], classes, bin means and tables by counting, sizes by encoding. What needs the model is measured by
+//! `bps calibrate` and entered afterwards: weights of bands (with [`disturb`]), errors of the outputs and losses with
+//! their intervals ([`CutPackage::with_curves`]), the best mode of each rate ([`CutPackage::with_best_and`]). A weight is
+//! `E[(T J^T r)^2]`, the mean square of a band's row of the outputs' Jacobian, and a step goes with its inverse root. The
+//! packages of all values are one [`Package`] bound to the model's digest; one from made-up inputs says so
+//! ([`Origin::MadeUp`]).
+//!
 //! The public modules hold no functions: they are the description of the wire, each beside the code that does it.
 //!
 //! **Invariants.** What becomes of a row depends on nothing but the row, the settings and the package. Decoders check

@@ -34,7 +34,7 @@ pub(crate) fn permitted(manifest: &ModelManifest) -> Result<Vec<&'static CodecSp
     let Some(names) = &manifest.codecs else { return Ok(known.iter().collect()) };
     if let Some(stranger) = names.iter().find(|name| !known.iter().any(|c| c.name == **name)) {
         let known: Vec<&str> = known.iter().map(|c| c.name).collect();
-        return Err(format!("codecs: {stranger:?} is not one of {}", known.join(", ")));
+        return Err(format!("model.toml, codecs: {stranger:?} is not one of {}", known.join(", ")));
     }
     Ok(known.iter().filter(|c| c.id == bps_codec::RAW || names.iter().any(|name| name == c.name)).collect())
 }

@@ -84,9 +84,21 @@ impl Dialler {
         let near = if address.ip().is_loopback() { ATTEMPT_MAX / 2 } else { NEAR };
         match timeout(near, &mut connect).await {
             Ok(Ok(stream)) => self.tls(peer, stream).await,
-            Ok(Err(_)) => self.quic(peer, address).await.map(Dialled::Quic),
+            Ok(Err(_)) => self.refused(peer, address, near).await,
             Err(_) => self.race(peer, address, connect).await,
         }
+    }
+
+    /// A near host that refuses TCP takes QUIC only, or is just starting: QUIC goes on knocking meanwhile and gets in
+    /// first. Then TCP is there too.
+    async fn refused(&self, peer: HostKey, address: SocketAddr, near: Duration) -> io::Result<Dialled> {
+        let connection = self.quic(peer, address).await?;
+        if let Ok(Ok(stream)) = timeout(near, TcpStream::connect(address)).await
+            && let Ok(dialled) = self.tls(peer, stream).await
+        {
+            return Ok(dialled);
+        }
+        Ok(Dialled::Quic(connection))
     }
 
     /// Whichever stands first, QUIC preferred. `connect` is TCP's attempt.
@@ -151,8 +163,8 @@ mod tests {
     use super::*;
     use crate::{PeerStore, Quotas, Rights, Settings, Transport};
 
-    /// Which carrier a dialler comes to in the race, towards a host that listens with `listens`.
-    async fn carrier_towards(listens: CarrierChoice) -> &'static str {
+    /// A dialler, and the store and the settings of a host that knows it and listens with `carrier` at a free port.
+    fn ends(carrier: CarrierChoice) -> ([tempfile::TempDir; 2], Dialler, Identity, PeerStore, Settings) {
         let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
         let [near, far] = folders.each_ref().map(|f| Identity::load_or_make(f.path()).expect("an identity"));
         let store = PeerStore::open(folders[1].path()).expect("a store");
@@ -162,17 +174,47 @@ mod tests {
             name: "far".into(),
             software: "test".into(),
             listen: Some((Ipv4Addr::LOCALHOST, 0).into()),
-            carrier: listens,
+            carrier,
             in_flight_bytes_max: 1 << 20,
             frame_bytes_max: 1 << 20,
         };
-        let far_key = far.key();
-        let host = Transport::start(settings, far, store, || bps_types::Nanos::ZERO, Arc::new(|_| ())).expect("starts");
         let dialler = Dialler::new(near, CarrierChoice::Auto, config::transport(1 << 20));
-        let address = host.listening().expect("it listens");
-        match dialler.race(far_key, address, Box::pin(TcpStream::connect(address))).await.expect("it is reached") {
+        (folders, dialler, far, store, settings)
+    }
+
+    fn listen(settings: Settings, identity: Identity, store: PeerStore) -> Transport {
+        Transport::start(settings, identity, store, || bps_types::Nanos::ZERO, Arc::new(|_| ())).expect("starts")
+    }
+
+    fn name(dialled: &Dialled) -> &'static str {
+        match dialled {
             Dialled::Tcp(_) => "tcp",
             Dialled::Quic(_) => "quic",
+        }
+    }
+
+    /// Which carrier a dialler comes to in the race, towards a host that listens with `listens`.
+    async fn carrier_towards(listens: CarrierChoice) -> &'static str {
+        let (_folders, dialler, far, store, settings) = ends(listens);
+        let far_key = far.key();
+        let host = listen(settings, far, store);
+        let address = host.listening().expect("it listens");
+        name(&dialler.race(far_key, address, Box::pin(TcpStream::connect(address))).await.expect("it is reached"))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_near_host_that_was_just_starting_is_reached_over_tcp() {
+        for (listens, wanted) in [(CarrierChoice::Auto, "tcp"), (CarrierChoice::Quic, "quic")] {
+            let (_folders, dialler, far, store, mut settings) = ends(listens);
+            let far_key = far.key();
+            // Free for both carriers at this moment.
+            let address =
+                std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).expect("free");
+            settings.listen = Some(address);
+            let dialling = tokio::spawn(async move { dialler.choose(far_key, address).await });
+            sleep(Duration::from_millis(300)).await;
+            let _host = listen(settings, far, store);
+            assert_eq!(name(&dialling.await.expect("no panic").expect("it is reached")), wanted, "{listens:?}");
         }
     }
 

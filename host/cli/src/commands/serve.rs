@@ -155,7 +155,7 @@ impl FromStr for PeerListen {
 /// What carries tensors between hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum CarrierArg {
-    /// QUIC where it gets through, else TCP.
+    /// TCP to hosts less than 2 ms away, QUIC to others where it gets through.
     #[default]
     Auto,
     /// QUIC with BBR: for lossy and long links.

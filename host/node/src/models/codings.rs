@@ -89,7 +89,7 @@ impl Codings {
         for codec in self.codecs.iter().filter(|codec| codec.layout == Layout::Ff) {
             let at = |values: &CutValues<'_>| {
                 let rates = codecs::columns(codec).iter();
-                values.as_ref().map(|values| rates.map(|rate| found(codec, *rate, values)).collect())
+                values.as_ref().map(|values| never_less(rates.map(|rate| found(codec, *rate, values)).collect()))
             };
             self.calibrated.insert(codec.id, cuts.iter().map(at).collect());
         }
@@ -144,8 +144,19 @@ impl Codings {
     }
 }
 
-/// The sum of what the values of a cut cost. A loss counts with the upper end of its interval: what is promised holds;
-/// without one the squared error of the values stands for it, as for what is assumed.
+/// A coarser rate never counts as losing less than a finer one: where fewer rows happened to differ, that was chance.
+fn never_less(mut rates: Vec<Option<Found>>) -> Vec<Option<Found>> {
+    let mut most = 0.0f32;
+    for found in rates.iter_mut().flatten() {
+        most = most.max(found.loss_ppm);
+        found.loss_ppm = most;
+    }
+    rates
+}
+
+/// The sum of what the values of a cut cost. A loss counts with the upper end of its interval: what is promised holds.
+/// Without one the greatest of what is known stands for it: the squared errors of the values and of the outputs, and what is
+/// assumed without calibration.
 fn found(codec: &CodecSpec, rate: u8, values: &[(&CutPackage, f32)]) -> Option<Found> {
     let curve = |package: &CutPackage| package.curve(mode_for(codec.id, rate, Some(package))?, rate);
     let curves: Option<Vec<(Curve, f32)>> =
@@ -153,7 +164,12 @@ fn found(codec: &CodecSpec, rate: u8, values: &[(&CutPackage, f32)]) -> Option<F
     let curves = curves?;
     let elements = curves.iter().map(|(_, elements)| elements).sum::<f32>().max(1.0);
     let bits = curves.iter().map(|(curve, elements)| curve.bits_mean * elements).sum::<f32>() / elements;
-    let loss = |curve: &Curve| curve.loss.map_or(curve.nmse, |loss| loss.high.max(0.0)) * 1e6;
+    let unknown = |curve: &Curve| curve.nmse.max(curve.output_nmse.unwrap_or(0.0)) * 1e6;
+    let assumed = codec.loss_ppm_assumed(rate) as f32;
+    let loss = |curve: &Curve| match curve.loss {
+        Some(loss) => loss.high.max(0.0) * 1e6,
+        None => unknown(curve).max(assumed),
+    };
     Some(Found {
         // Curves tell of contexts and rANS.
         bits: (codec.id == ID_HAAR).then_some(bits),
@@ -241,13 +257,24 @@ mod tests {
         let tables = codings.tables(3, 7, true);
         assert_eq!(at(&tables, TableKind::CodecBits, 1, 16), (curve(16).bits_mean, true));
         assert_eq!(at(&tables, TableKind::CodecLossPpm, 1, 16).0.round(), 2_000.0, "the upper end");
-        assert_eq!(at(&tables, TableKind::CodecLossPpm, 1, 8).0, curve(8).nmse * 1e6, "no loss was measured");
+        let unmeasured = (curve(8).nmse * 1e6).max(assumed.loss_ppm_assumed(8) as f32);
+        assert_eq!(at(&tables, TableKind::CodecLossPpm, 1, 8).0, unmeasured, "no loss was measured");
         for (cut, q) in [(1, 18), (0, 16), (2, 16)] {
             let bits = at(&tables, TableKind::CodecBits, cut, q).0;
             assert_eq!(bits, assumed.bits_per_element_assumed(q), "cut {cut}, rate {q}: nothing was calibrated");
         }
         let alone = codings.tables(3, 7, false);
         assert_eq!(at(&alone, TableKind::CodecBits, 1, 16), (assumed.bits_per_element_assumed(16), false));
+    }
+
+    #[test]
+    fn a_lucky_coarse_rate_is_not_believed() {
+        let of = |loss_ppm| Some(Found { bits: None, loss_ppm });
+        let losses: Vec<Option<f32>> = never_less(vec![of(10.0), None, of(400.0), of(50.0), of(900.0)])
+            .into_iter()
+            .map(|found| found.map(|found| found.loss_ppm))
+            .collect();
+        assert_eq!(losses, [Some(10.0), None, Some(400.0), Some(400.0), Some(900.0)]);
     }
 
     #[test]

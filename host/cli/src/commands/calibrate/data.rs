@@ -105,10 +105,14 @@ pub(super) fn halves(rows: usize) -> (Vec<usize>, Vec<usize>) {
 
 type Found = (Vec<Row>, Option<Vec<usize>>);
 
+/// Digits that the net was trained with for tables, and those held out, of which it has seen nothing, for what is lost: in
+/// turns, as [`halves`] parts them.
 fn built_in(rows: usize, target: Target<'_>) -> Result<Found> {
-    let all = digits::train();
+    let (trained, held_out) = (digits::train(), digits::held_out());
     let side = digits::SIDE;
-    let chosen: Vec<&digits::Digit> = even(all.len(), rows).map(|at| &all[at]).collect();
+    let pairs = (rows / 2).min(trained.len()).min(held_out.len());
+    let turns = even(trained.len(), pairs).zip(even(held_out.len(), pairs));
+    let chosen: Vec<&digits::Digit> = turns.flat_map(|(a, b)| [&trained[a], &held_out[b]]).collect();
     let row = |digit: &digits::Digit| -> Result<Row> {
         if target.pixels.is_some() {
             return Ok(vec![HostTensor::new(DataType::Uint8, vec![1, side, side, 1], digit.pixels.to_vec().into())?]);
@@ -125,6 +129,9 @@ fn built_in(rows: usize, target: Target<'_>) -> Result<Found> {
 }
 
 fn array(path: &Path) -> Result<HostTensor> {
+    if !path.exists() {
+        return Err(usage(format!("{} does not exist", path.display())));
+    }
     if path.extension().and_then(|e| e.to_str()).is_none_or(|e| !e.eq_ignore_ascii_case("npy")) {
         let shown = path.display();
         return Err(usage(format!(

@@ -1,5 +1,6 @@
 //! What a package says, for people and machines.
 
+use super::report::curves;
 use super::svg::{self, Line};
 use crate::table::{self, Table};
 use bps_codec::ff::{Curve, CutPackage, Mode, Origin, Package};
@@ -66,17 +67,23 @@ impl Shown {
             }
             text += &table.to_string();
         }
-        text + "\nbits: of an element, with contexts and rANS; loss: points of accuracy; hosts count with its upper end\n"
+        text + "\nbits: of an element, with contexts and rANS; NMSE: of the values; loss: points of accuracy, hosts count with \
+                its upper end.\nA rate without output NMSE was not measured: it has the loss of the next coarser one that \
+                was, the coarsest ones that of the last.\n"
     }
 
-    /// Bits over the error of the outputs, a line for each cut.
+    /// Bits over the error of the outputs (of the values, where no outputs were measured), a line for each cut.
     pub(super) fn svg(&self) -> String {
+        let measured = self.cuts.iter().flat_map(|cut| &cut.rates).any(|rate| rate.output_nmse.is_some());
         let line = |cut: &ShownCut| {
-            let point = |rate: &Rate| (f64::from(rate.bits), f64::from(rate.output_nmse.unwrap_or(rate.nmse)));
-            Line { name: cut.name.clone(), points: cut.rates.iter().map(point).collect() }
+            let error = |rate: &Rate| if measured { rate.output_nmse } else { Some(rate.nmse) };
+            let point = |rate: &Rate| Some((f64::from(rate.bits), f64::from(error(rate)?)));
+            Line { name: cut.name.clone(), points: cut.rates.iter().filter_map(point).collect() }
         };
         let lines: Vec<Line> = self.cuts.iter().map(line).collect();
-        svg::plot(&lines, "bits per element", "relative squared error of the outputs")
+        let of =
+            if measured { "relative squared error of the outputs" } else { "relative squared error of the values" };
+        svg::plot(&lines, "bits per element", of)
     }
 }
 
@@ -86,9 +93,7 @@ fn cut(cut: &CutPackage) -> ShownCut {
         Origin::Calibrated { rows } => ("calibrated with data", rows),
         Origin::MadeUp { rows } => ("made-up inputs", rows),
     };
-    let best = |(mode, q, _): &(Mode, u8, Curve)| cut.best_mode(*q) == Some(*mode);
-    let mut rates: Vec<Rate> = cut.curves().filter(best).map(|(mode, q, curve)| rate(mode, q, &curve)).collect();
-    rates.sort_by_key(|rate| rate.rate);
+    let rates = curves(cut).into_iter().map(|(mode, q, curve)| rate(mode, q, &curve)).collect();
     ShownCut { name: cut.name().to_owned(), shape: cut.row_shape(), origin, rows, rates }
 }
 

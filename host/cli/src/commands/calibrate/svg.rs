@@ -42,10 +42,11 @@ pub(super) fn plot(lines: &[Line], x_title: &str, y_title: &str) -> String {
          font-size=\"12\">\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n"
     );
     // Writing to a string cannot fail.
-    for decade in xs.0..=xs.1 {
-        let (at, foot) = (x(10f64.powi(decade)), top + high);
+    for mark in xs.0 * 3..=xs.1 * 3 {
+        let value = [1.0, 2.0, 5.0][mark.rem_euclid(3) as usize] * 10f64.powi(mark.div_euclid(3));
+        let (at, foot) = (x(value), top + high);
         let _ = writeln!(out, "<path d=\"M{at:.1} {top}V{foot}\" stroke=\"#ddd\"/>");
-        let _ = writeln!(out, "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">1e{decade}</text>", foot + 18.0);
+        let _ = writeln!(out, "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{value}</text>", foot + 18.0);
     }
     for decade in ys.0..=ys.1 {
         let at = y(10f64.powi(decade));

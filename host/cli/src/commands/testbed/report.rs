@@ -183,6 +183,7 @@ impl Report {
         }
         if !self.gains.is_empty() {
             match self.lost_cells.as_slice() {
+                [] if self.method.runs < 2 => text.push_str("one run has no interval: nothing can be judged\n"),
                 [] => text.push_str("no cell is lost to its best baseline beyond the 95 % interval\n"),
                 lost => text.push_str(&format!(
                     "LOST to the best baseline beyond the 95 % interval:\n  {}\n",
@@ -219,6 +220,7 @@ impl Against {
             Verdict::Better => "better",
             Verdict::Same => "not worse",
             Verdict::Worse => "WORSE",
+            Verdict::Unknown => "cannot be judged",
         };
         format!("{subject} over the best baseline, {}: {ratio:.2}x ({bounds}): {word}", self.baseline)
     }

@@ -58,6 +58,8 @@ pub(super) enum Verdict {
     Same,
     /// Less, beyond the interval.
     Worse,
+    /// A single run has no interval.
+    Unknown,
 }
 
 /// One side over another.
@@ -67,7 +69,7 @@ pub(super) struct Comparison {
     pub(super) ratio: f64,
     /// Bounds of the mean ratio (geometric) with 95 % probability; none for a single run.
     pub(super) bounds: Option<(f64, f64)>,
-    /// What that means. A single run can only be the same.
+    /// What that means.
     pub(super) verdict: Verdict,
 }
 
@@ -82,7 +84,8 @@ pub(super) fn compare(subject: &[f64], rival: &[f64], floor: f64) -> Option<Comp
     let verdict = match bounds {
         Some((low, _)) if low > 1.0 => Verdict::Better,
         Some((_, high)) if high < 1.0 => Verdict::Worse,
-        _ => Verdict::Same,
+        Some(_) => Verdict::Same,
+        None => Verdict::Unknown,
     };
     Some(Comparison { ratio, bounds, verdict })
 }
@@ -119,7 +122,7 @@ mod tests {
         assert_eq!(same.verdict, Verdict::Same);
         let (low, high) = same.bounds.unwrap();
         assert!(low < 1.0 && 1.0 < high);
-        assert_eq!(compare(&[100.0], &[50.0], 0.1).unwrap().verdict, Verdict::Same);
+        assert_eq!(compare(&[100.0], &[50.0], 0.1).unwrap().verdict, Verdict::Unknown);
         assert_eq!(compare(&[], &[50.0], 0.1), None);
     }
 

@@ -93,11 +93,12 @@ fn what_does_not_fit_is_named() {
     let (far, few) = (label("far.npy", vec![10; 12]), label("few.npy", vec![1; 11]));
     let none = dir.path().join("none.npy");
     let text = dir.path().join("data.csv");
+    fs::write(&text, "1,2").unwrap();
     let cases: [(Option<&Path>, Option<&Path>, &str); 9] = [
         (Some(&small), None, "8 or more"),
         (Some(&wide), None, "does not fit input"),
         (Some(&bytes), None, "[preprocess]"),
-        (Some(&none), None, "none.npy"),
+        (Some(&none), None, "none.npy does not exist"),
         (Some(&text), None, "neither"),
         (Some(dir.path()), None, "takes no images"),
         (Some(&good), Some(&far), "label 10 is none"),

@@ -1,0 +1,267 @@
+//! One value of the model, from its activations to its package.
+//!
+//! 1. Half of the rows give activations for tables, and by [`probe`] weights for steps.
+//! 2. Each mode has equal or weighted steps, whichever needs fewer bits at equal output error; seen on the same half.
+//! 3. The other half goes through every mode at the rates on offer, from the middle to the coarse ones and then to the fine
+//!    ones. A mode is not followed where it loses more than 20 points (or, where nothing is judged, more than half of the
+//!    outputs' squares), nor to rates finer than one at which no row changes and the error is below int8's.
+//! 4. At each rate the mode is best that has the fewest bits too many: over what the best of all needs for the same output
+//!    error. FF-S is kept at all rates.
+//!
+//! A rate that was not measured has no output error, and the loss of the next coarser one that was; the coarsest ones have
+//! that of the last one that was. So no rate claims to lose less than was seen.
+
+use super::choose;
+use super::data::even;
+use super::loss::{Answer, Judge};
+use super::measure::{Effect, Trial, answers, shaped};
+use super::net::{Net, Place, Row};
+use super::plan::{COMPARED, Plan, Task};
+use super::probe;
+use anyhow::{Context, Result};
+use bps_codec::ff::{self, Curve, CutPackage, Loss, Mode, Order, RATE_LIST, Weights};
+use bps_types::HostTensor;
+use std::collections::BTreeMap;
+
+/// A mode that loses more, as a share of one, is not followed.
+const HOPELESS_LOSS: f32 = 0.2;
+/// Where nothing is judged: one with a larger output error.
+const HOPELESS_ERROR: f32 = 0.5;
+
+/// What values are measured with.
+pub(super) struct Bench<'a> {
+    pub(super) net: &'a Net,
+    pub(super) judge: &'a Judge,
+    /// Inputs for tables and weights.
+    pub(super) tables: Vec<&'a Row>,
+    /// Inputs for errors and losses: none of the others.
+    pub(super) tests: Vec<&'a Row>,
+    /// Their numbers, for the judge.
+    pub(super) test_numbers: Vec<usize>,
+    /// Their answers without a codec.
+    pub(super) clean: Vec<Answer>,
+    /// Whether inputs are made up.
+    pub(super) made_up: bool,
+    /// Tail runs that weights may take; 0: all steps are equal.
+    pub(super) probes: usize,
+    /// What may be spent on one value.
+    pub(super) seconds: f64,
+}
+
+/// A value with its package.
+pub(super) struct Calibrated {
+    pub(super) place: Place,
+    pub(super) package: CutPackage,
+    /// Modes whose steps follow the model's sensitivity.
+    pub(super) weighted: Vec<Mode>,
+    /// Rows behind errors and losses.
+    pub(super) rows: usize,
+    /// The rival.
+    pub(super) int8: Effect,
+    /// Bits with which FF has the rival's output error; true: beyond its finest rate, so guessed.
+    pub(super) at_int8: Option<(f32, bool)>,
+}
+
+/// Effects by mode and rate.
+type Effects = BTreeMap<(Mode, u8), Effect>;
+
+impl Bench<'_> {
+    /// Calibrates one value and measures it. `done` hears the share of the work that is behind.
+    pub(super) fn value(&self, place: &Place, done: &dyn Fn(f32)) -> Result<Calibrated> {
+        let modes = modes(place)?;
+        let plan = Plan::of(&self.task(place, modes.len())?);
+        let tables = self.net.head(&some(&self.tables, plan.tables), place.cut)?;
+        let chosen: Vec<usize> = even(self.tests.len(), plan.tests).collect();
+        let tests = self.net.head(&some(&self.tests, plan.tests), place.cut)?;
+        let samples = tables.iter().map(|row| shaped(&row[place.at], place)).collect::<Result<Vec<_>>>()?;
+        done(0.1);
+        let weights = match plan.probes {
+            0 => None,
+            runs => {
+                let rows: Vec<&Row> = even(tables.len(), plan.probe_rows).map(|at| &tables[at]).collect();
+                probe::weights(self.net, place, &rows, runs)?
+            }
+        };
+        done(0.3);
+        let weights = match weights {
+            Some(weights) => self.worthwhile(place, &modes, &samples, &tables, plan.choose_rows, weights)?,
+            None => Weights::default(),
+        };
+        done(0.5);
+        let package = self.package(place, &modes, &samples, &RATE_LIST, &weights)?;
+        let trial = Trial {
+            net: self.net,
+            place,
+            rows: tests.iter().collect(),
+            numbers: chosen.iter().map(|at| self.test_numbers[*at]).collect(),
+            clean: chosen.iter().map(|at| &self.clean[*at]).collect(),
+            judge: self.judge,
+        };
+        let int8 = trial.int8_zstd()?;
+        let mut effects = Effects::new();
+        for (number, mode) in modes.iter().enumerate() {
+            let rates: Vec<u8> = RATE_LIST.iter().copied().step_by(plan.stride).collect();
+            let measured = walk(&rates, |q| trial.ff(&package, *mode, q), hopeless, |effect| clear(effect, &int8))?;
+            effects.extend(measured.into_iter().map(|(q, effect)| ((*mode, q), effect)));
+            done(0.6 + 0.4 * (number + 1) as f32 / modes.len() as f32);
+        }
+        let package = entered(&package, &modes, &effects)?;
+        let package = if self.made_up { package.made_up()? } else { package };
+        let points: Vec<choose::Point> = effects.values().map(|e| (e.bits, e.output_nmse)).collect();
+        Ok(Calibrated {
+            place: place.clone(),
+            package,
+            weighted: weights.0.iter().map(|(mode, _)| *mode).collect(),
+            rows: trial.rows.len(),
+            at_int8: choose::bits_at_or_beyond(&points, int8.output_nmse),
+            int8,
+        })
+    }
+
+    fn task(&self, place: &Place, modes: usize) -> Result<Task> {
+        let (bands, channels) = ff::planes(Mode::Haar2, &place.shape)?;
+        let crossing = &self.net.graph().cuts[place.cut].values;
+        let elements = |value| self.net.shapes.of(value).iter().product::<usize>();
+        Ok(Task {
+            elements: place.elements(),
+            cut_elements: crossing.iter().map(|value| elements(*value)).sum(),
+            flops: place.flops,
+            rows: (self.tables.len(), self.tests.len()),
+            planes: (bands, bands * channels),
+            modes,
+            rates: RATE_LIST.len(),
+            probes: self.probes,
+            seconds: self.seconds,
+        })
+    }
+
+    fn package(
+        &self,
+        place: &Place,
+        modes: &[Mode],
+        samples: &[HostTensor],
+        rates: &[u8],
+        weights: &Weights,
+    ) -> Result<CutPackage> {
+        let (model, name, order) = (self.net.graph().digest, place.name.as_str(), Order::Nchw);
+        let what = ff::Calibration { name, model, samples, order, modes, rates, weights };
+        ff::calibrate(&what).with_context(|| format!("value {name} cannot be calibrated"))
+    }
+
+    /// The weights of those modes that need fewer bits with them.
+    fn worthwhile(
+        &self,
+        place: &Place,
+        modes: &[Mode],
+        samples: &[HostTensor],
+        tables: &[Row],
+        rows: usize,
+        weights: Weights,
+    ) -> Result<Weights> {
+        let rows: Vec<&Row> = even(tables.len(), rows).map(|at| &tables[at]).collect();
+        let clean = answers(&self.net.tail(place.cut, &rows)?)?;
+        let (net, clean) = (self.net, clean.iter().collect());
+        let trial = Trial { net, place, rows, numbers: Vec::new(), clean, judge: &Judge::Nothing };
+        let flat = self.package(place, modes, samples, &COMPARED, &Weights::default())?;
+        let weighted = self.package(place, modes, samples, &COMPARED, &weights)?;
+        let points = |package: &CutPackage, mode| -> Result<Vec<choose::Point>> {
+            COMPARED.iter().map(|q| trial.ff(package, mode, *q).map(|e| (e.bits, e.output_nmse))).collect()
+        };
+        let mut kept = Vec::new();
+        for (mode, list) in weights.0 {
+            if modes.contains(&mode) && choose::saves(&points(&weighted, mode)?, &points(&flat, mode)?) > 0.0 {
+                kept.push((mode, list));
+            }
+        }
+        Ok(Weights(kept))
+    }
+}
+
+/// At most so many, evenly chosen.
+fn some<'a>(rows: &[&'a Row], count: usize) -> Vec<&'a Row> {
+    even(rows.len(), count).map(|at| rows[at]).collect()
+}
+
+/// Modes that differ: a map of one element has no levels, one of at most 2x2 no second.
+fn modes(place: &Place) -> Result<Vec<Mode>> {
+    let mut modes: Vec<Mode> = Vec::new();
+    for mode in Mode::ALL {
+        let (bands, _) = ff::planes(mode, &place.shape)?;
+        let last = modes.last().map(|last| ff::planes(*last, &place.shape)).transpose()?;
+        if last.is_none_or(|(known, _)| known < bands) {
+            modes.push(mode);
+        }
+    }
+    Ok(modes)
+}
+
+fn hopeless(effect: &Effect) -> bool {
+    effect.loss.map_or(effect.output_nmse > HOPELESS_ERROR, |loss| loss.mean > HOPELESS_LOSS)
+}
+
+fn clear(effect: &Effect, int8: &Effect) -> bool {
+    effect.changed == 0 && effect.output_nmse <= int8.output_nmse
+}
+
+/// Measures from the middle of a list, fine to coarse, to its coarse end, then from there to its fine end; each way stops
+/// behind the first that says so.
+fn walk<E>(
+    rates: &[u8],
+    measure: impl Fn(u8) -> Result<E>,
+    hopeless: impl Fn(&E) -> bool,
+    clear: impl Fn(&E) -> bool,
+) -> Result<Vec<(u8, E)>> {
+    let (fine, coarse) = rates.split_at(rates.len() / 2);
+    let mut found = Vec::new();
+    for q in coarse {
+        found.push((*q, measure(*q)?));
+        if found.last().is_some_and(|(_, effect)| hopeless(effect)) {
+            break;
+        }
+    }
+    let mut enough = found.first().is_some_and(|(_, effect)| clear(effect));
+    for q in fine.iter().rev() {
+        if enough {
+            break;
+        }
+        let effect = measure(*q)?;
+        enough = clear(&effect);
+        found.push((*q, effect));
+    }
+    Ok(found)
+}
+
+/// The loss of a rate: its own, that of the next coarser one, or of the coarsest that was measured.
+fn loss_of(effects: &Effects, mode: Mode, q: u8) -> Option<Loss> {
+    let measured = || effects.range((mode, 0)..=(mode, u8::MAX)).map(|((_, q), effect)| (*q, effect));
+    let next = measured().find(|(other, _)| *other >= q);
+    next.or_else(|| measured().next_back()).and_then(|(_, effect)| effect.loss)
+}
+
+/// What was measured goes into the curves, and the best mode of each rate is entered.
+fn entered(package: &CutPackage, modes: &[Mode], effects: &Effects) -> Result<CutPackage> {
+    let with = package.with_curves(|mode, q, curve| {
+        let curve = Curve { loss: loss_of(effects, mode, q), ..curve };
+        match effects.get(&(mode, q)) {
+            None => curve,
+            Some(e) => Curve { bits_mean: e.bits, bits_p95: e.bits_p95, output_nmse: Some(e.output_nmse), ..curve },
+        }
+    })?;
+    let points = |mode: &Mode| -> Vec<choose::Point> {
+        effects.range((*mode, 0)..=(*mode, u8::MAX)).map(|(_, e)| (e.bits, e.output_nmse)).collect()
+    };
+    let curves: Vec<Vec<choose::Point>> = modes.iter().map(points).collect();
+    let curves: Vec<&[choose::Point]> = curves.iter().map(Vec::as_slice).collect();
+    let best = |q: u8| {
+        let of =
+            |mode: &Mode| effects.get(&(*mode, q)).map(|e| (choose::excess((e.bits, e.output_nmse), &curves), *mode));
+        let judged: Option<Vec<(f32, Mode)>> = modes.iter().map(of).collect();
+        // Where a mode was not measured, what calibration thinks from the activations alone has to do.
+        let judged = judged.and_then(|all| all.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)));
+        judged.map_or_else(|| package.best_mode(q), |(_, mode)| Some(mode))
+    };
+    Ok(with.with_best_and(best, &[Mode::Scalar])?)
+}
+
+#[cfg(test)]
+mod tests;
