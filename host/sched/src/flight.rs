@@ -69,6 +69,9 @@ pub(crate) struct Author {
     pub(crate) reasons: Arc<[String]>,
 }
 
+/// By how much one execution may seem slower or quicker than believed.
+const SLOWDOWN_STEP: f32 = 4.0;
+
 /// How a device stands.
 #[derive(Debug)]
 pub(crate) struct DeviceState {
@@ -169,6 +172,9 @@ impl DeviceState {
     pub(crate) fn learn(&mut self, predicted: Nanos, measured: Nanos) {
         if predicted > Nanos::ZERO {
             let ratio = (measured.0 as f64 / predicted.0 as f64) as f32;
+            // A device that is slow once may be given nothing for long, and is then not measured again: one execution
+            // counts as at most so much slower or quicker than believed.
+            let ratio = ratio.clamp(self.slowdown / SLOWDOWN_STEP, self.slowdown * SLOWDOWN_STEP);
             self.slowdown = (self.slowdown + 0.1 * (ratio - self.slowdown)).clamp(1e-3, 1e3);
         }
     }

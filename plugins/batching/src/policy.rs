@@ -53,7 +53,7 @@ impl Policy for Batching {
     fn world_changed(&mut self, now: WorldInfo) {
         let learned = Learned::collect(&self.world, &self.estimates, &self.aimd);
         self.world.replace(now);
-        (self.estimates, self.aimd) = learned.apply(&self.world);
+        (self.estimates, self.aimd) = learned.apply(&self.world, self.estimates.now);
     }
 
     fn table_changed(&mut self, now: Table) {
@@ -66,6 +66,7 @@ impl Policy for Batching {
     }
 
     fn decide(&mut self, now: &Snapshot) -> Decision {
+        self.estimates.now = now.now;
         let mut decision = DecisionBuilder::new();
         let mut room = Room::of(now);
         decision.join_when_due(&self.world, now, &mut room, self.gather.lead);
@@ -107,7 +108,7 @@ impl Policy for Batching {
             return Ok(false);
         }
         let state: Learned = serde_json::from_slice(blob).map_err(|error| error.to_string())?;
-        (self.estimates, self.aimd) = state.apply(&self.world);
+        (self.estimates, self.aimd) = state.apply(&self.world, self.estimates.now);
         Ok(true)
     }
 }

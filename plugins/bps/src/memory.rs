@@ -109,7 +109,7 @@ impl Memory {
     }
 
     /// What of it applies to `world`; plans still have to be made.
-    pub(crate) fn apply(&self, world: &World, models: &mut BTreeMap<u32, Known>) -> Estimates {
+    pub(crate) fn apply(&self, world: &World, now: Nanos, models: &mut BTreeMap<u32, Known>) -> Estimates {
         for model in &world.info().models {
             let Some(known) = models.get_mut(&model.id) else { continue };
             for entry in self.plans.iter().filter(|entry| entry.model == model.name) {
@@ -134,6 +134,6 @@ impl Memory {
                 }
             }
         }
-        self.learned.apply(world).0
+        self.learned.apply(world, now).0
     }
 }

@@ -87,6 +87,7 @@ impl Policy for Bps {
         let mut decision = DecisionBuilder::new();
         let mut room = Room::of(now);
         decision.join_when_due(&self.world, now, &mut room, self.gather.lead);
+        self.estimates.now = now.now;
         let mut present = Now::of(&self.world, now, self.config.stale_ms * 1_000_000);
         present.follow(&room);
         // Models of which nothing more should go out now.
@@ -151,7 +152,7 @@ impl Bps {
     /// Begins anew with what is remembered of this world.
     fn recall(&mut self, memory: &Memory) {
         self.models = self.world.info().models.iter().map(|model| (model.id, Known::default())).collect();
-        self.estimates = memory.apply(&self.world, &mut self.models);
+        self.estimates = memory.apply(&self.world, self.estimates.now, &mut self.models);
         let ids: Vec<u32> = self.models.keys().copied().collect();
         ids.into_iter().for_each(|id| self.rebuild(id));
     }

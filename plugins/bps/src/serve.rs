@@ -197,11 +197,14 @@ impl Serve<'_> {
             .map(|(place, (at, way))| {
                 let planned = &self.plan.lanes[*at];
                 let mut scores = [f64::MAX; SIZES_MAX];
-                let (mut floor, mut slope) = (0.0_f64, 0.0);
+                let (mut floor, mut slope, mut one) = (0.0_f64, f64::MAX, None);
                 for (score, rows) in scores.iter_mut().zip(sizes) {
                     let spans = way.spans(*rows);
-                    floor = floor.max(self.score(planned, way, &spans, *rows, waiting, coming));
-                    (*score, slope) = (floor, spans.slowest() / f64::from(*rows));
+                    let together = self.score(planned, way, &spans, *rows, waiting, coming);
+                    // Where a large batch costs more for each row, they had better follow each other.
+                    let (first, apart) = *one.get_or_insert((together, spans.slowest()));
+                    floor = floor.max(together.min(first + apart * f64::from(*rows - 1)));
+                    (*score, slope) = (floor, slope.min(spans.slowest() / f64::from(*rows)));
                 }
                 Choice { at: *at, planned, is_best: best.has(place), way: *way, scores, slope }
             })

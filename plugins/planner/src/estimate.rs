@@ -1,10 +1,20 @@
 //! How long an execution will take: the cost table, corrected by what executions took.
+//!
+//! A correction must not lock itself in: a device that was slow once is given nothing, and what is given nothing is never
+//! measured again. So one execution moves a correction only so far, and what has not been measured for a while fades
+//! back to the table.
 
 use bps_policy_sdk::{ModelInfo, Nanos, Outcome, TABLE_BATCHES, World};
 use std::collections::BTreeMap;
 
 /// Weight of the newest measurement in a correction.
 const NEWEST: f64 = 0.3;
+
+/// One execution is taken to be at most so many times slower or quicker than believed, where there is a table to believe.
+const STEP_MAX: f64 = 3.0;
+
+/// A correction stands for so long; after as long again half of it is gone, after twice as long two thirds.
+const FRESH: Nanos = 1_000_000_000;
 
 /// A correction beyond this says that something else is wrong.
 const CORRECTION_RANGE: (f64, f64) = (0.02, 50.0);
@@ -13,11 +23,20 @@ const CORRECTION_RANGE: (f64, f64) = (0.02, 50.0);
 const GUESS_ROW_NANOS: f64 = 1e6;
 const GUESS_SLOPE: f64 = 0.2;
 
-/// Measured over predicted, per batch size of the tables.
+/// What executions of one batch size took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// Measured over predicted.
+    pub factor: f64,
+    /// When the last of them was heard of; [`Nanos::MAX`] where there is no table to fade to.
+    pub at: Nanos,
+}
+
+/// Per batch size of the tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Correction(
     /// None where nothing of that size has run.
-    pub [Option<f64>; TABLE_BATCHES.len()],
+    pub [Option<Measured>; TABLE_BATCHES.len()],
 );
 
 /// The corrections of every (model, device) that anything has run on.
@@ -25,6 +44,8 @@ pub struct Correction(
 pub struct Estimates {
     /// By model and device.
     pub corrections: BTreeMap<(u32, u32), Correction>,
+    /// The time of the last snapshot.
+    pub now: Nanos,
 }
 
 /// The batch size of the tables that speaks for `rows`.
@@ -50,10 +71,23 @@ pub(crate) fn sane(slowdown: f32) -> f64 {
 }
 
 impl Correction {
-    /// The factor for a batch size: its own, else that of the nearest size with one.
-    fn factor(&self, at: usize) -> Option<f64> {
+    /// The measurements for a batch size: its own, else those of the nearest size with any.
+    fn nearest(&self, at: usize) -> Option<Measured> {
         let distance = |known: &usize| known.abs_diff(at);
         (0..self.0.len()).filter(|known| self.0[*known].is_some()).min_by_key(distance).and_then(|known| self.0[known])
+    }
+}
+
+impl Measured {
+    /// How much of it still counts: from 1 when fresh towards 0.
+    fn weight(&self, now: Nanos) -> f64 {
+        let stale = now.saturating_sub(self.at).saturating_sub(FRESH);
+        1.0 / (1.0 + stale as f64 / FRESH as f64)
+    }
+
+    /// The factor as it counts now.
+    fn factor(&self, now: Nanos) -> f64 {
+        1.0 + (self.factor - 1.0) * self.weight(now)
     }
 }
 
@@ -61,15 +95,18 @@ impl Estimates {
     /// Predicted time of `rows` rows of the whole model on a device; `slowdown` is the host's own correction, used while
     /// there is none here.
     pub fn nanos(&self, world: &World, model: &ModelInfo, device: u32, slowdown: f32, rows: u32) -> Nanos {
-        let learned = self.corrections.get(&(model.id, device)).and_then(|known| known.factor(bucket(rows)));
-        let factor = learned.unwrap_or_else(|| sane(slowdown));
+        let learned = self.corrections.get(&(model.id, device)).and_then(|known| known.nearest(bucket(rows)));
+        let factor = learned.map_or_else(|| sane(slowdown), |known| known.factor(self.now));
         (uncorrected(world, model.id, device, rows, (0, model.last_cut())) * factor) as Nanos
     }
 
     /// Measured over predicted for each batch size of the tables, as `nanos` takes it.
     pub fn factors(&self, model: u32, device: u32, slowdown: f32) -> [f64; TABLE_BATCHES.len()] {
         let known = self.corrections.get(&(model, device));
-        std::array::from_fn(|at| known.and_then(|known| known.factor(at)).unwrap_or_else(|| sane(slowdown)))
+        std::array::from_fn(|at| {
+            let nearest = known.and_then(|known| known.nearest(at));
+            nearest.map_or_else(|| sane(slowdown), |nearest| nearest.factor(self.now))
+        })
     }
 
     /// Takes in one execution of a whole model on one device.
@@ -82,14 +119,26 @@ impl Estimates {
     }
 
     /// Takes in one stage. Only those of this host teach: elsewhere rows of others may have been in the same execution.
+    /// A short head teaches little: what each execution costs besides its layers weighs more in it than in the whole.
     pub fn learn_stage(&mut self, world: &World, model: u32, device: u32, cuts: (u32, u32), rows: u32, nanos: Nanos) {
         if rows == 0 || nanos == 0 || !world.local_devices(model).contains(&device) {
             return;
         }
-        let measured = nanos as f64 / uncorrected(world, model, device, rows, cuts);
-        let measured = measured.clamp(CORRECTION_RANGE.0, CORRECTION_RANGE.1);
+        let predicted = uncorrected(world, model, device, rows, cuts);
+        let measured = (nanos as f64 / predicted).clamp(CORRECTION_RANGE.0, CORRECTION_RANGE.1);
+        let last = world.model(model).map_or(cuts.1, ModelInfo::last_cut);
+        let part = (predicted / uncorrected(world, model, device, rows, (0, last))).min(1.0);
+        let is_tabled = world.costs().stage_nanos(model, device, rows, cuts.0, cuts.1).is_some();
+        let now = self.now;
         let known = &mut self.corrections.entry((model, device)).or_default().0[bucket(rows)];
-        *known = Some(known.map_or(measured, |before| before + NEWEST * (measured - before)));
+        // What has faded, or is the table's, gives way sooner.
+        let (believed, weight) = known.map_or((1.0, 0.0), |known| (known.factor(now), known.weight(now)));
+        let newest = (1.0 - (1.0 - NEWEST) * weight) * part;
+        let (measured, at) = match is_tabled {
+            true => (measured.clamp(believed / STEP_MAX, believed * STEP_MAX), now),
+            false => (measured, Nanos::MAX),
+        };
+        *known = Some(Measured { factor: believed + newest * (measured - believed), at });
     }
 
     /// A new table makes its corrections void.
@@ -124,6 +173,35 @@ mod tests {
         assert_eq!(predict(&estimates, &world, 32), 2160, "the nearest size with a measurement speaks for the others");
         estimates.learn(&world, &outcome(1, 1, 32, 720));
         assert_eq!(predict(&estimates, &world, 32), 720);
+    }
+
+    #[test]
+    fn one_slow_execution_is_not_believed_and_what_is_not_used_fades() {
+        let (world, mut estimates) = (known(), Estimates::default());
+        estimates.learn(&world, &outcome(1, 1, 1, 10_000));
+        assert_eq!(predict(&estimates, &world, 1), 300, "three times the table's, not a hundred times");
+        (0..20).for_each(|_| estimates.learn(&world, &outcome(1, 1, 1, 10_000)));
+        assert!(predict(&estimates, &world, 1) > 4_500, "but twenty of them are");
+        let slow = predict(&estimates, &world, 1);
+        estimates.now += FRESH;
+        assert_eq!(predict(&estimates, &world, 1), slow);
+        estimates.now += 4 * FRESH;
+        assert!(predict(&estimates, &world, 1) < slow / 4);
+        estimates.learn(&world, &outcome(1, 1, 1, 100));
+        assert!(predict(&estimates, &world, 1) < slow / 8, "and gives way at once");
+    }
+
+    #[test]
+    fn a_short_head_says_little_of_the_whole() {
+        let (mut world, mut estimates) = (World::default(), Estimates::default());
+        let mut info = bps_policy_sdk::testing::world(&[(1, "m")], 1);
+        info.models[0].cut_count = 3;
+        world.replace(info);
+        let mut table = stage_table(1, 1, &[]);
+        (table.shape, table.values) = (vec![1, 3], vec![0.0, 10.0, 1000.0]);
+        world.insert(table);
+        estimates.learn_stage(&world, 1, 1, (0, 1), 1, 500);
+        assert_eq!(predict(&estimates, &world, 1), 1_020, "2 % of the whole move it by 2 % of what they say");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What survives a swap or a restart: corrections and batch sizes, by the names of model and device, since ids change.
 
-use crate::{Aimd, Correction, Estimates};
-use bps_policy_sdk::{TABLE_BATCHES, World};
+use crate::{Aimd, Correction, Estimates, Measured};
+use bps_policy_sdk::{Nanos, TABLE_BATCHES, World};
 use serde::{Deserialize, Serialize};
 
 /// Names the layout of [`Learned`] as JSON.
@@ -17,7 +17,8 @@ pub struct Learned {
 struct Entry {
     model: String,
     device: String,
-    correction_bits: [Option<u64>; TABLE_BATCHES.len()],
+    /// A factor's bits, and when it was last learned.
+    corrections: [Option<(u64, Nanos)>; TABLE_BATCHES.len()],
     aimd_bits: Option<u64>,
 }
 
@@ -33,7 +34,7 @@ impl Learned {
                     entries.push(Entry {
                         model: model.name.clone(),
                         device: info.name.clone(),
-                        correction_bits: correction.copied().unwrap_or_default().0.map(|known| known.map(f64::to_bits)),
+                        corrections: correction.copied().unwrap_or_default().0.map(|known| known.map(bits)),
                         aimd_bits: size.map(|size| size.to_bits()),
                     });
                 }
@@ -42,15 +43,15 @@ impl Learned {
         Self { entries }
     }
 
-    /// What of it applies to `world`. Values that no run could have learned are left out.
-    pub fn apply(&self, world: &World) -> (Estimates, Aimd) {
-        let (mut estimates, mut aimd) = (Estimates::default(), Aimd::default());
+    /// What of it applies to `world`, at the time of the last snapshot. Values that no run could have learned are left out.
+    pub fn apply(&self, world: &World, now: Nanos) -> (Estimates, Aimd) {
+        let (mut estimates, mut aimd) = (Estimates { now, ..Estimates::default() }, Aimd::default());
         for entry in &self.entries {
             for model in world.info().models.iter().filter(|model| model.name == entry.model) {
                 let is_it = |id: &&u32| world.device(**id).is_some_and(|device| device.name == entry.device);
                 for device in world.local_devices(model.id).iter().filter(is_it) {
                     let key = (model.id, *device);
-                    let correction = entry.correction_bits.map(|bits| bits.and_then(positive));
+                    let correction = entry.corrections.map(|known| known.and_then(measured));
                     if correction.iter().any(Option::is_some) {
                         estimates.corrections.insert(key, Correction(correction));
                     }
@@ -62,6 +63,14 @@ impl Learned {
         }
         (estimates, aimd)
     }
+}
+
+fn bits(known: Measured) -> (u64, Nanos) {
+    (known.factor.to_bits(), known.at)
+}
+
+fn measured((bits, at): (u64, Nanos)) -> Option<Measured> {
+    positive(bits).map(|factor| Measured { factor, at })
 }
 
 fn positive(bits: u64) -> Option<f64> {
@@ -79,9 +88,10 @@ mod tests {
         before.replace(world(&[(1, "m"), (2, "n")], 2));
         after.replace(world(&[(8, "n"), (9, "m")], 2));
         let mut estimates = Estimates::default();
-        estimates.corrections.insert((1, 2), Correction([Some(1.1), None, None, None, None, Some(0.3)]));
+        let at = |factor: f64| Some(Measured { factor, at: 5 });
+        estimates.corrections.insert((1, 2), Correction([at(1.1), None, None, None, None, at(0.3)]));
         let aimd = Aimd { sizes: [((2, 1), 7.3)].into() };
-        let (moved, sizes) = Learned::collect(&before, &estimates, &aimd).apply(&after);
+        let (moved, sizes) = Learned::collect(&before, &estimates, &aimd).apply(&after, 7);
         assert_eq!(moved.corrections.get(&(9, 2)), estimates.corrections.get(&(1, 2)));
         assert_eq!(sizes.sizes, [((8, 1), 7.3)].into());
         assert_eq!(moved.corrections.len(), 1);

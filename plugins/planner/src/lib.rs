@@ -28,7 +28,7 @@ mod way;
 pub mod testing;
 
 pub use aimd::Aimd;
-pub use estimate::{Correction, Estimates};
+pub use estimate::{Correction, Estimates, Measured};
 pub use fleet::{Fleet, Head, least};
 pub use frontier::frontier;
 pub use gather::{Gather, Whys};

@@ -40,6 +40,9 @@ const LATENCY_SHARE: f64 = 0.5;
 /// What splits, or lanes that take turns over the same devices, must bring at full load to be used for it.
 const SIMPLE_GAIN: f64 = 1.08;
 
+/// A larger batch may cost so many times what the best costs for each row.
+const NEARLY: f64 = 1.03;
+
 /// Batch sizes at which the quickest lane is kept.
 const LATENCY_ROWS: [u32; 2] = [1, 8];
 
@@ -113,11 +116,15 @@ fn among(loads: &[Vec<f64>], some: &[usize], resource_count: usize) -> Option<Op
     Some(Optimum { amounts, ..found })
 }
 
-/// The largest batch whose time alone leaves room for a wait; one row where none does.
+/// The batch in which a row costs the least, of those whose time alone leaves room for a wait; the larger of two that are
+/// nearly as good, and one row where none leaves any. On many a processor a large batch costs more for each row.
 fn batch(way: &Way<'_>, rows_max: u32, slo: Nanos) -> u32 {
     let fits = |rows: &u32| slo == 0 || way.finish(*rows) <= slo as f64 * LATENCY_SHARE;
     let sizes = TABLE_BATCHES.iter().copied().filter(|rows| *rows < rows_max).chain([rows_max]);
-    sizes.rev().find(fits).unwrap_or(1)
+    let costs: Vec<(u32, f64)> =
+        sizes.filter(fits).map(|rows| (rows, way.spans(rows).slowest() / f64::from(rows))).collect();
+    let least = costs.iter().map(|(_, cost)| *cost).fold(f64::MAX, f64::min);
+    costs.iter().rev().find(|(_, cost)| *cost <= least * NEARLY).map_or(1, |(rows, _)| *rows)
 }
 
 /// Places of the lanes to look at: all that full load uses, and of each kind the quickest and the steadiest. With each,
