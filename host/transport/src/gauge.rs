@@ -3,7 +3,8 @@
 //! **Goodput** is bytes over busy time, both as the receiver measured them (`arrivals.rs`) and both fading: with busy time,
 //! so that a drop shows within [`FADE_BUSY`] of traffic, and with idle time, so that an old figure gives way to probes.
 //! **Round trip** is the least of the last seconds' pings, smoothed: whatever is above it is our own queue, which the
-//! backlog tells already. **Clock offset** comes from that same ping, as NTP does it: the faster a ping, the less its two
+//! backlog tells already. Unless the backlog does not explain it: where each of a second's pings took longer than that and
+//! what was queued before it, the way itself has become longer, and older pings are forgotten. **Clock offset** comes from that same ping, as NTP does it: the faster a ping, the less its two
 //! ways can differ.
 
 use bps_types::Nanos;
@@ -16,6 +17,11 @@ pub(crate) const FADE_BUSY: Nanos = Nanos::from_millis(80);
 const FADE_IDLE: Nanos = Nanos::from_secs(4);
 /// How long a ping counts; longer than most bursts, shorter than a walk to another room.
 const PING_WINDOW: Nanos = Nanos::from_secs(8);
+/// A longer way is believed after so long and so many pings that all say so.
+const RISE_WINDOW: Nanos = Nanos::from_secs(1);
+const RISE_PINGS: usize = 5;
+/// And if even the quickest of them, less its queue, is longer by half and this.
+const RISE_NANOS: u64 = 2_000_000;
 /// Pings that may be unanswered; ten a second are sent.
 const PENDING_MAX: usize = 64;
 /// Assumed before anything was measured: 100 Mbit/s.
@@ -31,29 +37,32 @@ pub(crate) struct Gauge {
     /// Faded sums.
     bytes: f64,
     busy_nanos: f64,
-    /// Pings that are out: token and when.
-    pending: VecDeque<(u64, Nanos)>,
+    /// Pings that are out: token, when, and how long what was queued before it takes.
+    pending: VecDeque<(u64, Nanos, Nanos)>,
     next_token: u64,
     /// Answered pings of the window, each better than all after it: when, round trip, clock offset.
     pings: VecDeque<(Nanos, Nanos, i64)>,
+    /// Those of the last moments: when, and the round trip less the queue.
+    recent: VecDeque<(Nanos, Nanos)>,
     rtt_nanos: Option<f64>,
 }
 
 impl Gauge {
-    /// A ping goes out; its token.
-    pub(crate) fn ping(&mut self, now: Nanos) -> u64 {
+    /// A ping goes out behind so many bytes; its token.
+    pub(crate) fn ping(&mut self, now: Nanos, backlog_bytes: u64) -> u64 {
         self.next_token += 1;
         if self.pending.len() >= PENDING_MAX {
             self.pending.pop_front();
         }
-        self.pending.push_back((self.next_token, now));
+        let queued = backlog_bytes as f64 / f64::from(self.bytes_per_second()) * 1e9;
+        self.pending.push_back((self.next_token, now, Nanos(queued as u64)));
         self.next_token
     }
 
     /// A pong came; false if it answers nothing that is out.
     pub(crate) fn pong(&mut self, token: u64, peer_at: Nanos, now: Nanos) -> bool {
-        let Some(index) = self.pending.iter().position(|(t, _)| *t == token) else { return false };
-        let Some((_, asked)) = self.pending.remove(index) else { return false };
+        let Some(index) = self.pending.iter().position(|(t, ..)| *t == token) else { return false };
+        let Some((_, asked, queued)) = self.pending.remove(index) else { return false };
         let rtt = now.since(asked);
         let offset = peer_at.signed_since(asked + Nanos(rtt.0 / 2));
         while self.pings.back().is_some_and(|(_, worse, _)| *worse >= rtt) {
@@ -63,11 +72,27 @@ impl Gauge {
         while self.pings.len() > 1 && self.pings.front().is_some_and(|(at, ..)| now.since(*at) > PING_WINDOW) {
             self.pings.pop_front();
         }
+        self.notice_rise(now, Nanos(rtt.0.saturating_sub(queued.0)));
         if let Some((_, least, _)) = self.pings.front() {
             let least = least.0 as f64;
             self.rtt_nanos = Some(self.rtt_nanos.map_or(least, |rtt| rtt + (least - rtt) / 4.0));
         }
         true
+    }
+
+    /// Forgets the pings from before the way became longer.
+    fn notice_rise(&mut self, now: Nanos, rtt: Nanos) {
+        self.recent.push_back((now, rtt));
+        while self.recent.front().is_some_and(|(at, _)| now.since(*at) > RISE_WINDOW) {
+            self.recent.pop_front();
+        }
+        let least = self.recent.iter().map(|(_, rtt)| rtt.0).min().unwrap_or_default();
+        let known = self.pings.front().map_or(u64::MAX, |(_, known, _)| known.0);
+        let is_longer = least.saturating_sub(RISE_NANOS) > known.saturating_add(known / 2);
+        if self.recent.len() >= RISE_PINGS && is_longer {
+            self.pings.retain(|(at, ..)| now.since(*at) <= RISE_WINDOW);
+            self.rtt_nanos = None;
+        }
     }
 
     /// The peer says what arrived. Sums that run backwards are ignored.
@@ -154,13 +179,34 @@ mod tests {
         // The peer's clock is 1 s ahead; each way takes 1 ms, and some pings wait 50 ms on the way out.
         for n in 0..40 {
             let (asked, queued) = (Nanos::from_millis(n * 100), Nanos::from_millis(if n % 4 == 0 { 0 } else { 50 }));
-            let token = gauge.ping(asked);
+            let token = gauge.ping(asked, 0);
             let there = asked + queued + Nanos::from_millis(1_001);
             assert!(gauge.pong(token, there, asked + queued + Nanos::from_millis(2)));
         }
         assert_eq!((gauge.rtt(), gauge.clock_offset_nanos()), (Nanos::from_millis(2), 1_000_000_000));
         assert!(!gauge.pong(1, Nanos::ZERO, Nanos::MAX), "answered already");
         assert!(!gauge.pong(999, Nanos::ZERO, Nanos::MAX), "never asked");
+    }
+
+    #[test]
+    fn a_longer_way_shows_within_a_second_and_a_queue_does_not() {
+        let mut gauge = Gauge::default();
+        let mut asked = Nanos::ZERO;
+        let mut pings = |gauge: &mut Gauge, ms: u64, backlog: u64| {
+            for _ in 0..15 {
+                asked += Nanos::from_millis(100);
+                let token = gauge.ping(asked, backlog);
+                assert!(gauge.pong(token, asked, asked + Nanos::from_millis(ms)));
+            }
+        };
+        pings(&mut gauge, 1, 0);
+        // 50 ms of the guessed 12.5 MB a second are queued.
+        pings(&mut gauge, 51, 625_000);
+        assert_eq!(gauge.rtt(), Nanos::from_millis(1));
+        pings(&mut gauge, 40, 0);
+        assert_eq!(gauge.rtt(), Nanos::from_millis(40));
+        pings(&mut gauge, 20, 0);
+        assert!(gauge.rtt() < Nanos::from_millis(21), "what is shorter shows as it always did: {:?}", gauge.rtt());
     }
 
     #[test]

@@ -231,7 +231,7 @@ impl Session {
 
     fn ping(&self) {
         let now = (self.clock)();
-        let token = self.gauge.lock().ping(now);
+        let token = self.gauge.lock().ping(now, self.outbox.in_flight());
         let _ = self.outbox.push(&Message::Ping { token, at: now });
     }
 

@@ -43,6 +43,9 @@ const SIMPLE_GAIN: f64 = 1.08;
 /// A larger batch may cost so many times what the best costs for each row.
 const NEARLY: f64 = 1.03;
 
+/// Part of its time from which a link counts as nearly full.
+const LINK_FULL: f64 = 0.75;
+
 /// Batch sizes at which the quickest lane is kept.
 const LATENCY_ROWS: [u32; 2] = [1, 8];
 
@@ -104,7 +107,39 @@ fn optimum(ways: &[Way<'_>], loads: &[Vec<f64>], resource_count: usize) -> Optio
         found.amounts[*at] > 0.0 && rivals.clone().all(|rival| found.amounts[*rival] <= found.amounts[*at])
     };
     let mains: Vec<usize> = all.iter().copied().filter(is_main).collect();
-    among(loads, &mains, resource_count).filter(is_enough).or(apart).or(Some(joint))
+    let plain = among(loads, &mains, resource_count).filter(is_enough);
+    plain.map(|plain| spare_links(ways, loads, mains, plain)).or(apart).or(Some(joint))
+}
+
+/// The same flow, nearly, with less on links that are nearly full: how fast a device is, is known to a few per cent at best,
+/// and a link that turns out to be what limits has a queue before anybody notices.
+fn spare_links(ways: &[Way<'_>], loads: &[Vec<f64>], mut mains: Vec<usize>, plain: Optimum) -> Optimum {
+    let resource_count = plain.prices.len();
+    let sent = |at: usize| ways[at].tail.map_or(0.0, |(_, link)| f64::from(ways[at].lane.bytes) / link.up);
+    let mut found = plain.clone();
+    for place in 0..mains.len() {
+        let main = mains[place];
+        if found.amounts[main] * sent(main) < LINK_FULL {
+            continue;
+        }
+        let same = |at: &usize| {
+            let (lane, other) = (&ways[*at].lane, &ways[main].lane);
+            (lane.head, lane.tail, lane.cut) == (other.head, other.tail, other.cut) && lane.bytes < other.bytes
+        };
+        let mut rivals: Vec<usize> = (0..ways.len()).filter(same).collect();
+        // The one that changes least comes first.
+        rivals.sort_by(|a, b| ways[*b].lane.bytes.total_cmp(&ways[*a].lane.bytes));
+        for rival in rivals {
+            let mut others = mains.clone();
+            others[place] = rival;
+            let Some(spared) = among(loads, &others, resource_count) else { continue };
+            if spared.flow * NEARLY >= plain.flow && spared.amounts[rival] * sent(rival) < LINK_FULL {
+                (mains, found) = (others, spared);
+                break;
+            }
+        }
+    }
+    found
 }
 
 /// The most that flows along some of the lanes.
