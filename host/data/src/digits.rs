@@ -1,6 +1,11 @@
 //! The handwritten digits that bps trains and shows itself with: 1,797 scans of 8 x 8 pixels.
 //!
-//! Source and licence stand in `models/digits/README.md`. The split is fixed: row `i` is held out where `i % 18 < 5`.
+//! Source and licence stand in `models/digits/README.md`. The split is fixed: row `i` is held out where `i % 18 < 5`. Where
+//! scans become larger pictures, those held out are for the two test splits (`i % 18` of 0 to 2 and of 3 to 4), and of the
+//! others those of 16 and 17 are for calibration.
+
+use crate::set::Split;
+use std::sync::LazyLock;
 
 /// Lines, and pixels of a line.
 pub const SIDE: usize = 8;
@@ -30,6 +35,25 @@ pub fn train() -> Vec<Digit> {
 /// What it never sees: 500 digits.
 pub fn held_out() -> Vec<Digit> {
     rows(|i| i % 18 < 5)
+}
+
+/// Numbers of the scans that pictures of a split are made from: 1,098, 199, 300 and 200 of them.
+pub(crate) fn of(split: Split) -> &'static [usize] {
+    static PARTS: LazyLock<[Vec<usize>; 4]> = LazyLock::new(|| {
+        [5..16, 16..18, 0..3, 3..5]
+            .map(|wanted| (0..ROWS.len() / ROW_BYTES).filter(|i| wanted.contains(&(i % 18))).collect())
+    });
+    match split {
+        Split::Train => &PARTS[0],
+        Split::Calibration => &PARTS[1],
+        Split::Test => &PARTS[2],
+        Split::Shifted => &PARTS[3],
+    }
+}
+
+/// Scan `i`; there are 1,797.
+pub(crate) fn row(i: usize) -> Digit {
+    Digit::new(&ROWS[i * ROW_BYTES..(i + 1) * ROW_BYTES])
 }
 
 fn rows(wanted: impl Fn(usize) -> bool) -> Vec<Digit> {
