@@ -22,6 +22,7 @@ impl Draw {
             Split::Calibration => 2,
             Split::Test => 3,
             Split::Shifted => 4,
+            Split::Validation => 5,
         };
         key[16..24].copy_from_slice(&seed.to_le_bytes());
         let mut random = ChaCha8Rng::from_seed(key);

@@ -4,7 +4,7 @@
 //! set, a split, a size and a count give labelled pictures, the same ones on every machine and in every run.
 //!
 //! **Invariants.** A picture follows from its set, split, seed, size and index alone, by arithmetic that is equal on every
-//! platform. No two splits share anything: shapes of different splits are drawn from different keys of one generator, digits
+//! platform. No two of the five splits share anything: shapes of different splits are drawn from different keys of one generator, digits
 //! of different splits from different scans. Labels are drawn evenly.
 //!
 //! **Must never know.** Models, tensors, devices.

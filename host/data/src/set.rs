@@ -25,8 +25,10 @@ pub enum Set {
 pub enum Split {
     /// Learning.
     Train,
-    /// Tables and other choices that follow from data.
+    /// Tables that follow from data.
     Calibration,
+    /// Choosing: what is lost by one choice or another.
+    Validation,
     /// Judging.
     Test,
     /// Judging under other conditions than those learned under: less light, other tints, blur, more noise.
@@ -81,13 +83,14 @@ impl Set {
 
 impl Split {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Train, Self::Calibration, Self::Test, Self::Shifted];
+    pub const ALL: [Self; 5] = [Self::Train, Self::Calibration, Self::Validation, Self::Test, Self::Shifted];
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
             Self::Calibration => "calibration",
+            Self::Validation => "validation",
             Self::Test => "test",
             Self::Shifted => "shifted",
         }
