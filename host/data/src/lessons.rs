@@ -11,7 +11,7 @@ pub struct Lessons(Kind);
 
 enum Kind {
     /// The scans themselves: in another order every time, moved by up to a pixel.
-    Scans { scans: Vec<Digit>, order: Vec<usize>, random: ChaCha8Rng },
+    Scans { scans: Vec<Digit>, order: Vec<usize>, random: Box<ChaCha8Rng> },
     /// Pictures that nobody has seen before.
     Fresh { set: Set, side: usize, seed: u64, per_epoch: usize, next: u64 },
 }
@@ -21,7 +21,7 @@ impl Lessons {
     pub fn scans(seed: u64) -> Self {
         let scans = digits::train();
         let order = (0..scans.len()).collect();
-        Self(Kind::Scans { scans, order, random: ChaCha8Rng::seed_from_u64(seed) })
+        Self(Kind::Scans { scans, order, random: Box::new(ChaCha8Rng::seed_from_u64(seed)) })
     }
 
     /// So many new pictures of a set in every epoch.
@@ -41,6 +41,7 @@ impl Lessons {
     pub fn epoch(&mut self) -> Box<dyn Iterator<Item = Picture> + '_> {
         match &mut self.0 {
             Kind::Scans { scans, order, random } => {
+                let random = &mut **random;
                 order.shuffle(random);
                 Box::new(order.iter().map(|&at| moved(&scans[at], at, random)))
             }

@@ -12,7 +12,7 @@ use figure::Figure;
 use ground::{Ground, Stroke};
 
 /// How often a stroke lies before the figure.
-const COVERED: f32 = 0.4;
+const COVERED: f32 = 0.25;
 
 type Colour = [f32; 3];
 
@@ -20,7 +20,7 @@ pub(crate) fn picture(split: Split, side: usize, seed: u64, index: u64) -> Pictu
     let mut draw = Draw::new(Set::Shapes, split, seed, index);
     let label = draw.below(CLASSES);
     let ground = Ground::draw(&mut draw);
-    let clutter: Vec<Stroke> = (0..1 + draw.below(4)).map(|_| Stroke::draw(&mut draw, [0.0; 2], 1.0)).collect();
+    let clutter: Vec<Stroke> = (0..draw.below(3)).map(|_| Stroke::draw(&mut draw, [0.0; 2], 1.0)).collect();
     let figure = Figure::draw(&mut draw, label, &ground);
     let before = draw.happens(COVERED).then(|| Stroke::draw(&mut draw, figure.centre(), 0.8 * figure.radius()));
     let camera = Camera::draw(&mut draw, split);

@@ -30,8 +30,11 @@ pub struct Course<'a> {
     pub epochs: u32,
     /// Pictures of a step.
     pub batch_rows: usize,
-    /// The rate that the first step learns with; it falls to nothing along a cosine.
+    /// The greatest rate; it falls to nothing along a cosine.
     pub rate: f64,
+    /// Share of the steps over which the rate rises to its greatest: full layers without normalisation can be lost to a
+    /// first step that is too long.
+    pub warm_up: f64,
     /// Normalises what every convolution gives over its batch while learning (Ioffe and Szegedy, 2015), and folds it into
     /// the convolution's weights at the end: quicker, and the deeper the network the more so. Only convolutions whose
     /// channels all mix, or do not mix at all.
@@ -93,6 +96,7 @@ pub fn train_digits(seed: u64, epochs: u32, progress: &mut dyn FnMut(Progress)) 
         epochs,
         batch_rows: DIGITS_BATCH_ROWS,
         rate: DIGITS_RATE,
+        warm_up: 0.0,
         normalised: false,
     };
     let onnx = train(course, progress)?;

@@ -1,6 +1,6 @@
 //! The ten forms, and how one of them looks.
 
-use super::ground::{Ground, direction, dot};
+use super::ground::{Ground, dot};
 use super::{Colour, colour, covered, mix, wave};
 use crate::draw::Draw;
 use crate::set::CLASSES;
@@ -103,6 +103,9 @@ enum Surface {
     Checks(f32),
 }
 
+/// How far a figure leans to either side, in radians.
+const TILT: f32 = 0.35;
+
 /// A form somewhere, in a size, turned, mirrored, stretched, coloured.
 pub(super) struct Figure {
     form: &'static Form,
@@ -116,10 +119,10 @@ pub(super) struct Figure {
 
 impl Figure {
     pub(super) fn draw(draw: &mut Draw, label: usize, ground: &Ground) -> Self {
-        let radius = draw.between(0.36, 0.75);
-        let room = 1.0 - 0.8 * radius;
+        let radius = draw.between(0.5, 0.85);
+        let room = 1.0 - 0.95 * radius;
         let centre = [(); 2].map(|()| draw.between(-room, room));
-        let [cosine, sine] = direction(draw);
+        let (sine, cosine) = libm::sincosf(draw.between(-TILT, TILT));
         let stretch = draw.between(0.8, 1.25).sqrt();
         let mirrored = if draw.happens(0.5) { -1.0 } else { 1.0 };
         let (along, across) = (1.0 / (radius * stretch), mirrored * stretch / radius);
@@ -128,12 +131,12 @@ impl Figure {
         // A few attempts at a colour that is seen before this ground; the last one stays.
         let mut front = own_colour(draw, label);
         for _ in 0..4 {
-            if apart(front, behind) > 0.35 {
+            if apart(front, behind) > 0.4 {
                 break;
             }
             front = own_colour(draw, label);
         }
-        let shade = 1.0 + draw.between(-0.45, 0.45);
+        let shade = 1.0 + draw.between(-0.35, 0.35);
         let surface = match draw.below(3) {
             0 => Surface::Plain,
             1 => Surface::Stripes(draw.between(1.0, 2.5)),
@@ -173,8 +176,8 @@ impl Figure {
 
 /// Every form has a hue that it prefers, but not for certain.
 fn own_colour(draw: &mut Draw, label: usize) -> Colour {
-    let hue = label as f32 / CLASSES as f32 + 0.15 * draw.noise();
-    colour(hue, draw.between(0.2, 1.0), draw.between(0.25, 1.0))
+    let hue = label as f32 / CLASSES as f32 + 0.07 * draw.noise();
+    colour(hue, draw.between(0.35, 1.0), draw.between(0.35, 1.0))
 }
 
 fn apart(a: Colour, b: Colour) -> f32 {

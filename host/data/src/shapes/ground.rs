@@ -62,7 +62,7 @@ impl Stroke {
     }
 }
 
-pub(super) fn direction(draw: &mut Draw) -> [f32; 2] {
+fn direction(draw: &mut Draw) -> [f32; 2] {
     let (sine, cosine) = libm::sincosf(draw.angle());
     [cosine, sine]
 }

@@ -57,7 +57,9 @@ pub(super) fn fit(
             if batch.is_empty() {
                 break;
             }
-            let rate = course.rate * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps_in_all as f64).cos());
+            let gone = step as f64 / steps_in_all as f64;
+            let rise = if gone < course.warm_up { gone / course.warm_up } else { 1.0 };
+            let rate = rise * course.rate * 0.5 * (1.0 + (std::f64::consts::PI * gone).cos());
             loss_sum += learn(&mut network, &adam, rate, &batch, course.pixels, &device)? * batch.len() as f32;
             step += 1;
         }

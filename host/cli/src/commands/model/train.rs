@@ -19,9 +19,11 @@ const SCAN_EPOCHS: u32 = 40;
 /// Epochs of the small networks, and the new pictures in each.
 const EPOCHS: u32 = 24;
 const PICTURES: usize = 4_096;
-/// Pictures of a step, and the rate of the first.
+/// Pictures of a step, and the greatest rate.
 const BATCH_ROWS: usize = 32;
-const RATE: f64 = 4e-3;
+const RATE: f64 = 2e-3;
+/// Share of the steps until then.
+const WARM_UP: f64 = 0.05;
 /// Pictures that each of the two accuracies is measured on.
 const JUDGED: usize = 10_000;
 /// Bytes are taken to -1 to 1.
@@ -173,8 +175,16 @@ fn pictures(net: Small, args: &TrainArgs) -> Result<Model> {
     let seen = Pictures { channels: set.channels(), side, classes: CLASSES };
     let start = net.describe(seen).write(args.seed);
     let lessons = Lessons::fresh(set, side, args.seed, PICTURES);
-    let course =
-        Course { start: &start, lessons, pixels, epochs, batch_rows: BATCH_ROWS, rate: RATE, normalised: true };
+    let course = Course {
+        start: &start,
+        lessons,
+        pixels,
+        epochs,
+        batch_rows: BATCH_ROWS,
+        rate: RATE,
+        warm_up: WARM_UP,
+        normalised: true,
+    };
     let began = Instant::now();
     let onnx = watched(epochs, |progress| bps_engine::train::train(course, progress))?;
     let seconds = began.elapsed().as_secs_f64();
