@@ -89,6 +89,8 @@ struct Trained {
     epochs: u32,
     seed: u64,
     seconds: f64,
+    /// Mean cross-entropy over the last epoch, in nats.
+    loss: f32,
     #[serde(flatten)]
     accuracy: Accuracies,
 }
@@ -141,7 +143,7 @@ fn scans(args: &TrainArgs) -> Result<Model> {
     }
     let epochs = args.epochs.unwrap_or(SCAN_EPOCHS);
     let start = Instant::now();
-    let trained = watched(epochs, |progress| train_digits(args.seed, epochs, progress))?;
+    let (trained, loss) = watched(epochs, |progress| train_digits(args.seed, epochs, progress))?;
     let seconds = start.elapsed().as_secs_f64();
     let side = bps_data::digits::SIDE;
     let manifest = manifest(Pixels { channels: 1, mean: 0.0, divisor: 255.0 }, side);
@@ -155,6 +157,7 @@ fn scans(args: &TrainArgs) -> Result<Model> {
         epochs,
         seed: args.seed,
         seconds,
+        loss,
         accuracy,
     };
     Ok((trained.onnx, manifest, report))
@@ -186,7 +189,7 @@ fn pictures(net: Small, args: &TrainArgs) -> Result<Model> {
         normalised: true,
     };
     let began = Instant::now();
-    let onnx = watched(epochs, |progress| bps_engine::train::train(course, progress))?;
+    let (onnx, loss) = watched(epochs, |progress| bps_engine::train::train(course, progress))?;
     let seconds = began.elapsed().as_secs_f64();
     let tested = |split| -> Result<Tested> {
         let bar = progress::bar(JUDGED as u64, &format!("measuring, {split} pictures"));
@@ -205,23 +208,26 @@ fn pictures(net: Small, args: &TrainArgs) -> Result<Model> {
         epochs,
         seed: args.seed,
         seconds,
+        loss,
         accuracy,
     };
     Ok((onnx, manifest(pixels, side), report))
 }
 
-/// Trains under a bar.
+/// Trains under a bar. Also gives the loss of the last epoch.
 fn watched<T>(
     epochs: u32,
     train: impl FnOnce(&mut dyn FnMut(bps_engine::train::Progress)) -> Result<T, bps_engine::EngineError>,
-) -> Result<T> {
+) -> Result<(T, f32)> {
     let bar = progress::bar(epochs.into(), "training");
+    let mut loss = f32::NAN;
     let trained = train(&mut |p| {
+        loss = p.loss;
         bar.set_position(p.epoch.into());
         bar.set_message(format!("training, loss {:.4}", p.loss));
     });
     bar.finish_and_clear();
-    trained.context("the training failed")
+    Ok((trained.context("the training failed")?, loss))
 }
 
 /// What the ONNX file cannot say.
