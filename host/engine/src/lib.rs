@@ -18,7 +18,7 @@ mod batch;
 mod check;
 mod codecs;
 mod device;
-pub mod digits;
+pub use bps_data::digits;
 mod engine;
 mod error;
 mod executor;

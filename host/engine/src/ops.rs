@@ -6,6 +6,7 @@
 
 mod conv;
 mod element;
+pub(crate) mod learn;
 mod max;
 mod norm;
 mod pool;

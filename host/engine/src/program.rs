@@ -136,7 +136,7 @@ impl Values {
         self.0[id.index()].clone()
     }
 
-    fn operand(&mut self, operand: &Operand) -> Option<Tensor> {
+    pub(crate) fn operand(&mut self, operand: &Operand) -> Option<Tensor> {
         match operand {
             Operand::Absent => None,
             Operand::Constant(tensor) => Some(Tensor::clone(tensor)),

@@ -1,11 +1,12 @@
 //! Well-known networks with seeded random weights: something to measure with where no trained model is at hand.
 //!
 //! The forms and names are torchvision's, at 224 pixels and 1000 classes; DigitsNet is our own, small enough to be trained in
-//! seconds.
+//! seconds, and [`small`] holds three that are trained in minutes.
 
 mod digits;
 mod mobilenet;
 mod resnet;
+pub mod small;
 mod vgg;
 
 use crate::build::{Attribute, Fill, ModelBuilder};

@@ -41,8 +41,10 @@ Data
   DIR         PNG and JPEG images, for models whose model.toml has [preprocess]; names of sub-folders are the classes: numbers,
               or as many names as there are classes, in alphabetical order
   FILE.npy    inputs, a row each: FP32 as the network takes them, or UINT8 images [rows, height, width, channels]
-  digits      the digits that come with bps: tables from those its net was trained with, losses from the 500 held out (a
-              folder of this name is ./digits)
+  digits      pictures that come with bps (a folder of this name is ./digits), at the model's size. At 32 and 64 pixels, tables
+              and losses are from parts that share no scan with each other, with training, or with tests. At 8 pixels, tables
+              are from the scans that its net was trained with, losses from the 500 held out
+  shapes      the same of coloured forms, at 32 and 64 pixels: as `bps model train` draws them
   nothing     inputs are made up from smoothed noise: the file says so, and no loss is in it. Better than no calibration,
               worse than yours: a few dozen real inputs do.
   Without labels, what counts is whether the first class stays the same. Calibrate with other data than you test with.
@@ -54,6 +56,7 @@ How to read the table
 
 Examples
   bps calibrate models/digits --data digits
+  bps model train resnet-small -o shapes-net && bps calibrate shapes-net --data shapes --rows 2048
   bps calibrate net.onnx --data photos/ --rows 2048 --seconds 3600
   bps calibrate net.onnx --data inputs.npy --labels labels.npy
   bps calibrate --show net.ff --svg net.svg";
@@ -65,7 +68,7 @@ pub(crate) struct CalibrateArgs {
     /// The .onnx file, or a folder with model.onnx and model.toml.
     #[arg(required_unless_present = "show")]
     model: Option<PathBuf>,
-    /// A folder of images, a .npy file of inputs, or the word `digits` [default: what model.toml says, else made up].
+    /// A folder of images, a .npy file of inputs, or one of the words `digits` and `shapes` [default: what model.toml says, else made up].
     #[arg(long, value_name = "DIR|FILE")]
     data: Option<PathBuf>,
     /// The classes of a .npy file's rows, whole numbers [default: agreement with the model itself counts].

@@ -40,21 +40,7 @@ enum ModelCommand {
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
     },
-    /// Train a model on data that comes with bps, and measure it on images it has not seen.
-    Train {
-        /// What to train.
-        #[arg(value_enum)]
-        task: train::Task,
-        /// What initial weights and shuffling are drawn from.
-        #[arg(long, default_value_t = 0)]
-        seed: u64,
-        /// Passes over the training images.
-        #[arg(long, default_value_t = train::EPOCHS, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-        epochs: u32,
-        /// Where to write it.
-        #[arg(short, long, value_name = "FILE")]
-        output: PathBuf,
-    },
+    Train(train::TrainArgs),
 }
 
 /// Does what the subcommand says.
@@ -62,6 +48,6 @@ pub(crate) fn run(args: &ModelArgs, out: Output) -> Result<()> {
     match &args.command {
         ModelCommand::Show { file } => show::run(file, out),
         ModelCommand::Make { topology, seed, output } => make::run(*topology, *seed, output, out),
-        ModelCommand::Train { task, seed, epochs, output } => train::run(*task, *seed, *epochs, output, out),
+        ModelCommand::Train(args) => train::run(args, out),
     }
 }

@@ -107,34 +107,55 @@ impl PreparedConv {
 
     /// What kernel position `tap` sees of one input plane; `line` holds zeros, which is what lies outside.
     fn fill_line(&self, line: &mut [f32], plane: &[f32], width: usize, tap: usize, ow: usize) {
-        let Conv { kernel, stride, dilation, pads, .. } = &self.conv;
-        let [dy, dx] = [tap / kernel[1] * dilation[0], tap % kernel[1] * dilation[1]];
-        let height = plane.len() / width.max(1);
-        // Output columns whose input column is inside: pads <= ox * stride + dx < pads + width.
-        let first = pads[1].saturating_sub(dx).div_ceil(stride[1]).min(ow);
-        let last = (pads[1] + width).saturating_sub(dx).div_ceil(stride[1]).min(ow);
-        if first >= last {
-            return;
+        let extents = [[plane.len() / width.max(1), width], [line.len() / ow.max(1), ow]];
+        for segment in segments(&self.conv, extents[0], extents[1], tap) {
+            let out = &mut line[segment.output..segment.output + segment.count];
+            copy_spread(out, &plane[segment.input..], self.conv.stride[1]);
         }
-        let left = first * stride[1] + dx - pads[1];
-        for (oy, out) in line.chunks_exact_mut(ow).enumerate() {
-            let y = oy * stride[0] + dy;
-            if y < pads[0] || y - pads[0] >= height {
-                continue;
-            }
-            let source = &plane[(y - pads[0]) * width + left..(y - pads[0] + 1) * width];
-            let out = &mut out[first..last];
-            match stride[1] {
-                1 => out.copy_from_slice(&source[..out.len()]),
-                // The common case with its distance known to the compiler.
-                2 => {
-                    let (pairs, odd) = source.as_chunks::<2>();
-                    let firsts = pairs.iter().map(|p| p[0]).chain(odd.first().copied());
-                    out.iter_mut().zip(firsts).for_each(|(o, s)| *o = s);
-                }
-                step => out.iter_mut().zip(source.chunks(step)).for_each(|(o, s)| *o = s[0]),
-            }
+    }
+}
+
+/// Neighbours in a line of the output, and what a position of the kernel sees for the first of them.
+pub(super) struct Segment {
+    pub(super) output: usize,
+    pub(super) input: usize,
+    pub(super) count: usize,
+}
+
+/// Where kernel position `tap` sees the input rather than its border, line by line. Extents are `[height, width]`.
+pub(super) fn segments(
+    conv: &Conv,
+    [height, width]: [usize; 2],
+    [oh, ow]: [usize; 2],
+    tap: usize,
+) -> impl Iterator<Item = Segment> {
+    let Conv { kernel, stride, dilation, pads, .. } = conv;
+    let [dy, dx] = [tap / kernel[1] * dilation[0], tap % kernel[1] * dilation[1]];
+    let ([step, step_x], [top, left]) = (*stride, [pads[0], pads[1]]);
+    // Output columns whose input column is inside: left <= ox * step + dx < left + width. Lines likewise.
+    let first = left.saturating_sub(dx).div_ceil(step_x).min(ow);
+    let last = (left + width).saturating_sub(dx).div_ceil(step_x).min(ow);
+    let first_line = top.saturating_sub(dy).div_ceil(step);
+    let last_line = (top + height).saturating_sub(dy).div_ceil(step).min(oh);
+    let lines = if first < last { first_line..last_line } else { 0..0 };
+    lines.map(move |oy| Segment {
+        output: oy * ow + first,
+        input: (oy * step + dy - top) * width + first * step_x + dx - left,
+        count: last - first,
+    })
+}
+
+/// Every `step`th element of `source`.
+pub(super) fn copy_spread(out: &mut [f32], source: &[f32], step: usize) {
+    match step {
+        1 => out.copy_from_slice(&source[..out.len()]),
+        // The common case with its distance known to the compiler.
+        2 => {
+            let (pairs, odd) = source.as_chunks::<2>();
+            let firsts = pairs.iter().map(|p| p[0]).chain(odd.first().copied());
+            out.iter_mut().zip(firsts).for_each(|(o, s)| *o = s);
         }
+        step => out.iter_mut().zip(source.chunks(step)).for_each(|(o, s)| *o = s[0]),
     }
 }
 

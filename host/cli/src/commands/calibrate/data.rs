@@ -1,11 +1,14 @@
-//! What a model is calibrated with: images, an array, the digits that come with bps, or, where there is nothing, noise.
+//! What a model is calibrated with: images, an array, a set that comes with bps, or, where there is nothing, noise.
+
+mod sets;
 
 use super::made_up;
 use super::net::Row;
 use crate::exit::usage;
 use crate::npy;
 use anyhow::{Context, Result, bail};
-use bps_engine::{PixelInput, digits};
+use bps_data::Set;
+use bps_engine::PixelInput;
 use bps_graph::Graph;
 use bps_types::{DataType, HostTensor};
 use image::imageops::FilterType;
@@ -15,8 +18,6 @@ use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-/// What stands for the built-in digits where a folder or file is named.
-const DIGITS: &str = "digits";
 /// Fewer rows cannot be halved into something to count and something to measure.
 pub(super) const ROWS_MIN: usize = 8;
 /// Largest file that is read.
@@ -66,7 +67,8 @@ pub(super) fn load(source: Option<&Path>, labels: Option<&Path>, rows: usize, ta
         let count = target.graph.inputs.len();
         return Err(usage(format!("the model has {count} inputs: calibrate it without --data")));
     };
-    let is_array = source != Path::new(DIGITS) && !source.is_dir();
+    let set = sets::named(source);
+    let is_array = set.is_none() && !source.is_dir();
     if labels.is_some() && !is_array {
         return Err(usage("--labels goes with a .npy file: images have the names of their sub-folders"));
     }
@@ -76,8 +78,8 @@ pub(super) fn load(source: Option<&Path>, labels: Option<&Path>, rows: usize, ta
         let chosen: Vec<usize> = even(array.rows(), rows).collect();
         let labels = labels.map(|path| label_file(path, array.rows(), &chosen)).transpose()?;
         (chosen.iter().map(|row| vec![array.slice_rows(*row..row + 1)]).collect(), labels)
-    } else if source == Path::new(DIGITS) {
-        built_in(rows, target)?
+    } else if let Some(set) = set {
+        sets::rows(set, rows, target)?
     } else {
         images(source, rows, target)?
     };
@@ -105,29 +107,6 @@ pub(super) fn halves(rows: usize) -> (Vec<usize>, Vec<usize>) {
 
 type Found = (Vec<Row>, Option<Vec<usize>>);
 
-/// Digits that the net was trained with for tables, and those held out, of which it has seen nothing, for what is lost: in
-/// turns, as [`halves`] parts them.
-fn built_in(rows: usize, target: Target<'_>) -> Result<Found> {
-    let (trained, held_out) = (digits::train(), digits::held_out());
-    let side = digits::SIDE;
-    let pairs = (rows / 2).min(trained.len()).min(held_out.len());
-    let turns = even(trained.len(), pairs).zip(even(held_out.len(), pairs));
-    let chosen: Vec<&digits::Digit> = turns.flat_map(|(a, b)| [&trained[a], &held_out[b]]).collect();
-    let row = |digit: &digits::Digit| -> Result<Row> {
-        if target.pixels.is_some() {
-            return Ok(vec![HostTensor::new(DataType::Uint8, vec![1, side, side, 1], digit.pixels.to_vec().into())?]);
-        }
-        let values = digit.pixels.map(|p| f32::from(p) / 255.0);
-        Ok(vec![HostTensor::from_f32(vec![1, 1, side, side], &values)?])
-    };
-    let labels = chosen.iter().map(|digit| usize::from(digit.label)).collect();
-    let inputs: Vec<Row> = chosen.into_iter().map(row).collect::<Result<_>>()?;
-    if let Some(first) = inputs.first() {
-        check_row(&first[0], target).context("the digits do not fit the model")?;
-    }
-    Ok((inputs, Some(labels)))
-}
-
 fn array(path: &Path) -> Result<HostTensor> {
     if !path.exists() {
         return Err(usage(format!("{} does not exist", path.display())));
@@ -135,7 +114,8 @@ fn array(path: &Path) -> Result<HostTensor> {
     if path.extension().and_then(|e| e.to_str()).is_none_or(|e| !e.eq_ignore_ascii_case("npy")) {
         let shown = path.display();
         return Err(usage(format!(
-            "--data {shown}: neither a folder of images, nor a .npy file, nor the word {DIGITS}"
+            "--data {shown}: neither a folder of images, nor a .npy file, nor one of the words {}",
+            Set::ALL.map(Set::name).join(" and ")
         )));
     }
     let bytes = read(path, FILE_BYTES_MAX)?;

@@ -1,4 +1,6 @@
 use super::*;
+use bps_data::Split;
+use bps_graph::topology::small::{Pictures, Small};
 use bps_graph::topology::{self, Topology};
 
 fn graph() -> Graph {
@@ -53,6 +55,37 @@ fn digits_fit_as_pixels_and_as_numbers() {
         let wanted = if pixels.is_some() { DataType::Uint8 } else { DataType::Fp32 };
         assert_eq!((found.inputs.len(), found.inputs[0][0].data_type()), (40, wanted));
         assert_eq!(found.labels.unwrap().len(), 40);
+    }
+}
+
+#[test]
+fn sets_come_at_the_models_size_in_two_parts() {
+    let pictures = Pictures { channels: 3, side: 32, classes: 10 };
+    let graph = Graph::parse(&Small::Vgg.describe(pictures).write(0), &bps_graph::Limits::default()).unwrap();
+    let pixels =
+        PixelInput { input: 0, height: 32, width: 32, channels: 3, mean: vec![127.5; 3], scale: vec![1.0 / 127.5; 3] };
+    let load = |name: &str, pixels| {
+        super::load(Some(Path::new(name)), None, 41, Target { graph: &graph, pixels, classes: Some(10) })
+    };
+    let found = load("shapes", Some(&pixels)).unwrap();
+    assert_eq!((found.inputs.len(), found.labels.as_ref().map(Vec::len)), (40, Some(40)));
+    let (tables, losses) = halves(found.inputs.len());
+    for (rows, split) in [(tables, Split::Calibration), (losses, Split::Validation)] {
+        for (row, picture) in rows.into_iter().zip(bps_data::rows(Set::Shapes, split, 32, 20)) {
+            assert_eq!(found.inputs[row][0].data()[..], picture.pixels[..], "row {row} is of {split}");
+            assert_eq!(found.labels.as_ref().unwrap()[row], usize::from(picture.label));
+        }
+    }
+    for (name, pixels, part) in [
+        (
+            "digits",
+            Some(&pixels),
+            "digits has pictures of 32 x 32 and 64 x 64 in 1 channels, the model takes 32 x 32 in 3",
+        ),
+        ("shapes", None, "no [preprocess]"),
+    ] {
+        let error = format!("{:#}", load(name, pixels).unwrap_err());
+        assert!(error.contains(part), "{error}");
     }
 }
 
