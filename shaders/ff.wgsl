@@ -76,6 +76,11 @@ fn channels_of(part: u32) -> u32 {
     return min(plan.chunk_channels, plan.channels - min(plan.channels, part * plan.chunk_channels));
 }
 
+// Where the words of a sequence begin in the summary, behind 4 and those of all chunks.
+fn sequence_head(chunk: u32, sequence: u32) -> u32 {
+    return 4u + 16u * chunk_count() + 4u * (chunk * select(1u, 2u, plan.levels > 0u) + sequence);
+}
+
 // Where the entry of a plane begins in the table.
 fn entry_of(row: u32, part: u32, band: u32, channel: u32) -> u32 {
     return 2u * (row * plan.table_row + part * plan.table_chunk + band * plan.table_band + channel * plan.table_channel);
@@ -101,6 +106,8 @@ struct Group {
     chunk: u32,
     // 0 or 1.
     sequence: u32,
+    // The first group of its sequence.
+    sequence_start: u32,
     // Its first block, among those of all chunks.
     first: u32,
     // Its blocks; none behind the last group, since the grid overshoots.
@@ -118,6 +125,7 @@ fn group_of(index: u32) -> Group {
         index,
         chunk,
         sequence,
+        chunk * plan.chunk_groups + sequence * plan.coarse_groups,
         chunk * plan.chunk_blocks + sequence * plan.coarse_blocks + first,
         select(0u, blocks, chunk < chunk_count()),
     );

@@ -19,13 +19,13 @@ fn main(
         return;
     }
     let values_at = plan.width_words + summary[1];
-    let start = totals[2u * group.index + 1u] + (before[group.first + local] & 0xfffffu);
+    let head = sequence_head(group.chunk, group.sequence);
+    let sequence_bit = 32u * summary[head + 2u];
+    let group_bits = totals[2u * group.index + 1u] - totals[2u * group.sequence_start + 1u];
+    let start = sequence_bit + group_bits + (before[group.first + local] & 0xfffffu);
     atomicStore(&packed[values_at + start / 32u], 0u);
     if (local == 0u) {
-        let per_chunk = select(1u, 2u, plan.levels > 0u);
-        let head = 4u + 16u * chunk_count() + 4u * (group.chunk * per_chunk + group.sequence);
         // There is room for one word behind the last.
-        let end = 32u * summary[head + 2u] + summary[head + 3u];
-        atomicStore(&packed[values_at + end / 32u], 0u);
+        atomicStore(&packed[values_at + (sequence_bit + summary[head + 3u]) / 32u], 0u);
     }
 }

@@ -27,7 +27,9 @@ fn main(
     }
     let bits = width - 1u;
     let signed_symbols = group.sequence == 1u || summary[4u + 16u * group.chunk] != 0u;
-    let start = totals[2u * group.index + 1u] + (before[block] & 0xfffffu);
+    let group_bits = totals[2u * group.index + 1u] - totals[2u * group.sequence_start + 1u];
+    let sequence_bit = 32u * summary[sequence_head(group.chunk, group.sequence) + 2u];
+    let start = sequence_bit + group_bits + (before[block] & 0xfffffu);
     var at = plan.width_words + summary[1] + start / 32u;
     // What is not written yet, and how many bits of the word that is.
     var pending = 0u;

@@ -16,8 +16,12 @@
 // The greatest magnitude of a symbol.
 const SYMBOL_MAX: f32 = 8192.0;
 
-var<workgroup> below_zero: atomic<u32>;
-var<workgroup> sums: array<atomic<u32>, 7>;
+// Sums of magnitudes of the bands that are not the workgroup's first.
+var<workgroup> sums: array<atomic<u32>, 8>;
+// Of the first band, by invocation: magnitudes, and above them one bit that there was one below zero.
+var<workgroup> first_band: array<u32, 256>;
+// At most 512 times 8192 below it.
+const BELOW_ZERO: u32 = 0x800000u;
 
 fn address(row: u32, channel: u32, line: u32, column: u32) -> u32 {
     return row * plan.row_stride + channel * plan.channel_stride + line * plan.line_stride + column * plan.column_stride;
@@ -84,35 +88,31 @@ fn note(row: u32, channel: u32, line: u32, column: u32, limit: u32) {
     }
 }
 
-// The symbol at a position of a sequence; 0 behind its end.
-fn symbol(row: u32, part: u32, sequence: u32, position: u32) -> i32 {
-    let channels = max(channels_of(part), 1u);
-    var size = halved(plan.height, plan.levels) * halved(plan.width, plan.levels);
-    var columns = halved(plan.width, plan.levels);
-    var band = 0u;
-    var within = position;
+// The band that a position of a sequence is in, and the position in it. Behind the end there is band 7.
+fn band_at(channels: u32, sequence: u32, position: u32) -> vec2<u32> {
+    let coarse = max(halved(plan.height, plan.levels) * halved(plan.width, plan.levels) * channels, 1u);
     if (sequence == 0u) {
-        if (position >= size * channels) {
-            return 0;
-        }
-    } else if (position < 3u * size * channels) {
-        band = 1u + position / (size * channels);
-        within = position % (size * channels);
-    } else {
-        within = position - 3u * size * channels;
-        size = halved(plan.height, 1u) * halved(plan.width, 1u);
-        columns = halved(plan.width, 1u);
-        band = 4u + within / (size * channels);
-        within = within % (size * channels);
-        if (plan.levels < 2u || band > 6u) {
-            return 0;
-        }
+        return vec2<u32>(select(7u, 0u, position < coarse), position);
     }
-    var inside = within / size;
-    var place = within % size;
+    if (position < 3u * coarse) {
+        return vec2<u32>(1u + position / coarse, position % coarse);
+    }
+    let fine = max(halved(plan.height, 1u) * halved(plan.width, 1u) * channels, 1u);
+    let rest = position - 3u * coarse;
+    let band = 4u + rest / fine;
+    return vec2<u32>(select(7u, band, plan.levels > 1u && band < 7u), rest % fine);
+}
+
+// The symbol at a position of a band.
+fn symbol(row: u32, part: u32, channels: u32, band: u32, position: u32) -> i32 {
+    let level = select(plan.levels, 1u, band > 3u);
+    let columns = halved(plan.width, level);
+    let size = halved(plan.height, level) * columns;
+    var inside = position / size;
+    var place = position % size;
     if (plan.channels_inside == 1u) {
-        inside = within % channels;
-        place = within / channels;
+        inside = position % channels;
+        place = position / channels;
     }
     let channel = part * plan.chunk_channels + inside;
     let line = place / columns;
@@ -123,15 +123,10 @@ fn symbol(row: u32, part: u32, sequence: u32, position: u32) -> i32 {
     let round = select(plan.round_detail, plan.round_coarse, band == 0u);
     let steps = rounded(abs(value) * bitcast<f32>(table[entry])) + round;
     let magnitude = i32(min(steps, SYMBOL_MAX));
-    let negative = magnitude > 0 && (bitcast<u32>(value) & 0x80000000u) != 0u;
-    atomicAdd(&sums[band], u32(magnitude));
     if (band == 0u) {
-        if (negative) {
-            atomicOr(&below_zero, 1u);
-        }
         note(row, channel, line, column, limit);
     }
-    return select(magnitude, -magnitude, negative);
+    return select(magnitude, -magnitude, (bitcast<u32>(value) & 0x80000000u) != 0u);
 }
 
 @compute @workgroup_size(256)
@@ -142,38 +137,64 @@ fn main(
 ) {
     let index = group.x + group.y * groups.x;
     let chunk_words = plan.chunk_blocks * 16u;
+    let coarse_words = plan.coarse_blocks * 16u;
     let chunk_groups = max((chunk_words + 255u) / 256u, 1u);
     let chunk = index / chunk_groups;
-    if (local == 7u) {
-        atomicStore(&below_zero, 0u);
-    } else if (local < 7u) {
+    let row = chunk / max(plan.row_chunks, 1u);
+    let part = chunk % max(plan.row_chunks, 1u);
+    let channels = max(channels_of(part), 1u);
+    // The band of the workgroup's first symbol, which most of the others share.
+    let start = index % chunk_groups * 256u;
+    let start_sequence = select(0u, 1u, start >= coarse_words);
+    let leading = band_at(channels, start_sequence, 2u * (start - start_sequence * coarse_words)).x;
+    if (local < 8u) {
         atomicStore(&sums[local], 0u);
     }
     workgroupBarrier();
-    let word = (index % chunk_groups) * 256u + local;
+    let word = start + local;
+    var own = 0u;
     if (chunk < chunk_count() && word < chunk_words) {
-        let row = chunk / plan.row_chunks;
-        let part = chunk % plan.row_chunks;
-        let sequence = select(0u, 1u, word >= plan.coarse_blocks * 16u);
-        let position = 2u * (word - sequence * plan.coarse_blocks * 16u);
-        let low = symbol(row, part, sequence, position);
-        let high = symbol(row, part, sequence, position + 1u);
-        symbols[chunk * chunk_words + word] = (bitcast<u32>(low) & 0xffffu) | (bitcast<u32>(high) << 16u);
+        let sequence = select(0u, 1u, word >= coarse_words);
+        let position = 2u * (word - sequence * coarse_words);
+        var both = 0u;
+        for (var i = 0u; i < 2u; i++) {
+            let at = band_at(channels, sequence, position + i);
+            if (at.x < 7u) {
+                let made = symbol(row, part, channels, at.x, at.y);
+                both |= (bitcast<u32>(made) & 0xffffu) << (16u * i);
+                if (at.x == leading) {
+                    own = (own + u32(abs(made))) | select(0u, BELOW_ZERO, made < 0);
+                } else {
+                    atomicAdd(&sums[at.x], u32(abs(made)));
+                }
+            }
+        }
+        symbols[chunk * chunk_words + word] = both;
     }
+    first_band[local] = own;
     workgroupBarrier();
-    if (chunk < chunk_count()) {
+    for (var half = 128u; half > 0u; half /= 2u) {
+        if (local < half) {
+            let sum = (first_band[local] & (BELOW_ZERO - 1u)) + (first_band[local + half] & (BELOW_ZERO - 1u));
+            first_band[local] = sum | ((first_band[local] | first_band[local + half]) & BELOW_ZERO);
+        }
+        workgroupBarrier();
+    }
+    if (chunk < chunk_count() && local < 7u) {
         let head = 4u + 16u * chunk;
-        if (local == 7u && atomicLoad(&below_zero) != 0u) {
+        var sum = atomicLoad(&sums[local]);
+        if (local == leading) {
+            sum = first_band[0] & (BELOW_ZERO - 1u);
+        }
+        // Band 0 is all of sequence 0, so that it is the first of every workgroup that meets it.
+        if (local == 0u && leading == 0u && (first_band[0] & BELOW_ZERO) != 0u) {
             atomicOr(&summary[head], 1u);
         }
-        if (local < 7u) {
-            let sum = atomicLoad(&sums[local]);
-            if (sum > 0u) {
-                let before = atomicAdd(&summary[head + 2u + 2u * local], sum);
-                // It went round.
-                if (before + sum < before) {
-                    atomicAdd(&summary[head + 3u + 2u * local], 1u);
-                }
+        if (sum > 0u) {
+            let before = atomicAdd(&summary[head + 2u + 2u * local], sum);
+            // It went round.
+            if (before + sum < before) {
+                atomicAdd(&summary[head + 3u + 2u * local], 1u);
             }
         }
     }

@@ -14,8 +14,8 @@ use burn::backend::Dispatch;
 use burn::backend::ops::FloatTensorOps;
 
 /// Shapes that meet every edge: maps of one element and of odd sizes, several rows, several chunks, several groups, more
-/// channels than 16 bits count.
-const SHAPES: [&[usize]; 12] = [
+/// sequences than a workgroup has invocations, more channels than 16 bits count.
+const SHAPES: [&[usize]; 14] = [
     &[1, 1, 1, 1],
     &[7],
     &[3, 10],
@@ -27,6 +27,8 @@ const SHAPES: [&[usize]; 12] = [
     &[1, 7, 29, 31],
     &[2, 44, 40, 40],
     &[1, 3, 150, 151],
+    &[300, 20],
+    &[270, 2, 3, 3],
     &[2, 70_001],
 ];
 
@@ -51,6 +53,7 @@ pub(super) fn check(device: &OpenDevice, checks: &mut Vec<KernelCheck>) -> Resul
         }
     }
     check_specials(device, checks)?;
+    check_widest(device, checks)?;
     check_calibrated(device, checks)
 }
 
@@ -95,6 +98,21 @@ fn check_specials(device: &OpenDevice, checks: &mut Vec<KernelCheck>) -> Result<
             let settings = Settings { entropy, ..Settings::new(mode, 9) };
             check_one(device, &settings, &shape, values, mode == Mode::Haar1, checks)?;
         }
+    }
+    Ok(())
+}
+
+/// The largest symbols there are: patches far above a map of zeros, just small enough to be no exceptions.
+fn check_widest(device: &OpenDevice, checks: &mut Vec<KernelCheck>) -> Result<(), JobError> {
+    let shape = [1, 4, 256, 256];
+    for other in [3.0, -3.0] {
+        let mut values = vec![0.0; shape.iter().product()];
+        for (channel, value) in [(1, 3.0), (2, other)] {
+            // Of one place behind two levels.
+            (8..12).for_each(|line| values[(channel * 256 + line) * 256 + 16..][..4].fill(value));
+        }
+        let settings = Settings { entropy: Entropy::Pack, ..Settings::new(Mode::Haar2, 3) };
+        check_one(device, &settings, &shape, &values, other > 0.0, checks)?;
     }
     Ok(())
 }

@@ -111,7 +111,7 @@ fn what_a_device_cannot_do_is_left_to_the_processor() {
     let writer = FrameWriter::new(&settings, &[1, 4, 3, 3]).unwrap().unwrap();
     assert!(writer.write(&[]).unwrap_err().to_string().contains("chunks: 1 expected, got 0"));
     let chunk = DeviceChunk { step: 1.0, signed: true, magnitudes: vec![], exceptions: vec![], sequences: vec![] };
-    assert!(writer.write(&[chunk.clone()]).is_err(), "no magnitudes");
+    assert!(writer.write(std::slice::from_ref(&chunk)).is_err(), "no magnitudes");
     let chunk = DeviceChunk { magnitudes: vec![0; 4], ..chunk };
     assert!(writer.write(&[chunk]).unwrap_err().to_string().contains("no room for widths"));
 }
