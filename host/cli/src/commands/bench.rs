@@ -17,7 +17,7 @@ Each benchmark runs by itself, in this process, with nothing to prepare. Figures
 turns, so that a machine that changes its speed changes both sides. Close other programs; on a laptop, plug in. Every figure
 is of this machine: compare ratios, not times, with somebody else's.";
 
-/// Measure what the host costs: a decision, a swap, a served request, the way to another host.
+/// Measure what the host costs: a decision, a swap, a served request, the way to another host, a device's kernels.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = format!("{TEACH}\n\n{EXIT_CODES}"))]
 pub(crate) struct BenchArgs {
