@@ -151,6 +151,7 @@ mod tests {
             "bps pair 10.0.0.2:7861 K7QF-2M9X-8RTD --window 4 --bytes-max 1GiB --peer-port none",
             "bps unpair edge --state-dir /tmp/x",
             "bps bench swap --swaps 10",
+            "bps bench kernels --device software --elements 65536 --rounds 3",
             "bps testbed --short --format json",
             "bps testbed --model resnet18 --slowdown 4,16 --link 10Mbit/20ms --policy bps --kill-peer-at 5s --trace t.json",
             "bps completions zsh",

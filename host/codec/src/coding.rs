@@ -128,6 +128,18 @@ impl Opened {
         }
         Ok(())
     }
+
+    /// The frame of FF in it, for a device; shape and `calibrated` as for [`decode_with`]. Errors where it is none.
+    pub fn frame<'a>(
+        &'a self,
+        shape: &[usize],
+        calibrated: Option<&'a ff::Package>,
+    ) -> Result<ff::FrameReader<'a>, CodecError> {
+        let named = |e: ff::FfError| e.named("ff");
+        let package = ff::package_of(&self.bytes).map_err(named)?;
+        let cut = calibrated.and_then(|calibrated| calibrated.cut_by_id(package));
+        ff::FrameReader::new(&self.bytes, &ff_shape(shape)?, cut).map_err(named)
+    }
 }
 
 /// Checks a packed tensor against the shape it must have, and undoes zstd: the length of what comes out is right.
@@ -223,6 +235,15 @@ fn encode_ff(
         .map_err(|e| corrupt(spec, "tensor", e.to_string()))?;
     let settings = ff::settings_of(spec.id, rate, calibrated).ok_or(CodecError::Rate { codec: spec.name, rate })?;
     ff::encode(&settings, &shaped).map(Bytes::from).map_err(|e| e.named(spec.name))
+}
+
+/// The frame that a device makes of an FP32 tensor, see [`ff::FrameWriter::new`], of any rank.
+pub fn frame_writer<'a>(
+    settings: &ff::Settings<'a>,
+    shape: &[usize],
+) -> Result<Option<ff::FrameWriter<'a>>, ff::FfError> {
+    let no = |_| ff::FfError::Shape { got: shape.to_vec(), why: "it is too large" };
+    ff::FrameWriter::new(settings, &ff_shape(shape).map_err(no)?)
 }
 
 /// A frame says itself which of FF's modes it is in, and which package it was made with.

@@ -40,6 +40,12 @@
 //! packages of all values are one [`Package`] bound to the model's digest; one from made-up inputs says so
 //! ([`Origin::MadeUp`]).
 //!
+//! # Devices
+//!
+//! A device with kernels goes from elements to packed symbols, and back from symbols, by itself. What it must know and what
+//! it leaves to the processor is in [`FrameWriter`] and [`FrameReader`]. Where it states its steps it may sum up a row's
+//! squares in another order, so that a step differs in its last bits; all else is the same bytes.
+//!
 //! The public modules hold no functions: they are the description of the wire, each beside the code that does it.
 //!
 //! **Invariants.** What becomes of a row depends on nothing but the row, the settings and the package. Decoders check
@@ -64,11 +70,13 @@ mod package;
 mod prior;
 pub mod quant;
 pub mod rans;
+mod reader;
 mod recipe;
 mod survey;
 pub mod tables;
 pub mod token;
 mod transform;
+mod writer;
 
 pub use assumed::{ASSUMED_HAAR, ASSUMED_SCALAR, RATE_LIST, mode_for, settings_of};
 pub use calibrate::{Calibration, Weights, calibrate};
@@ -76,8 +84,11 @@ pub use cut::{Curve, CutPackage, Loss, Origin};
 pub use disturb::{disturb, planes};
 pub use error::FfError;
 pub use frame::Frame;
+pub use geometry::Geometry;
 pub use package::{PACKAGE_BYTES_MAX, Package};
 pub use quant::Offsets;
+pub use reader::{FrameReader, PackedSymbols, ReadChunk, Scope, Symbols};
+pub use writer::{DeviceChunk, FrameWriter, Sequence, Steps};
 
 use bps_types::{DataType, HostTensor};
 use format::Header;
@@ -235,7 +246,7 @@ pub fn encode(settings: &Settings<'_>, tensor: &HostTensor) -> Result<Vec<u8>, F
     } else {
         given
     };
-    let row_step = |row: &[[u8; 4]]| match bounded_step {
+    let row_step = |_: usize, row: &[[u8; 4]]| match bounded_step {
         Some(step) => step,
         None if recipe.in_band => {
             let step = recipe.step * quant::root_mean_square(row);
@@ -243,17 +254,37 @@ pub fn encode(settings: &Settings<'_>, tensor: &HostTensor) -> Result<Vec<u8>, F
         }
         None => recipe.step,
     };
-    let rows = elements.chunks(dims.row_elements().max(1)).map(|row| (row_step(row), row));
+    encode_rows(&recipe, choice, elements, row_step, settings.bound)
+}
+
+/// Encodes rows, each with channels one after another, in steps by row.
+fn encode_rows(
+    recipe: &Recipe<'_>,
+    choice: Choice,
+    elements: &[[u8; 4]],
+    row_step: impl Fn(usize, &[[u8; 4]]) -> f32,
+    bound: Option<f32>,
+) -> Result<Vec<u8>, FfError> {
+    let dims = recipe.dims;
+    let rows = elements.chunks(dims.row_elements().max(1)).enumerate().map(|(index, row)| (row_step(index, row), row));
     let jobs = rows.flat_map(|(step, row)| row.chunks(dims.chunk_elements().max(1)).map(move |part| (step, part)));
     let encode_one =
-        |(chunk, (step, part)): (usize, (f32, &[[u8; 4]]))| chunk::encode(&recipe, chunk, part, step, settings.bound);
-    let jobs: Vec<_> = jobs.enumerate().collect();
-    let chunks: Result<Vec<_>, _> = if jobs.len() > 1 && dims.elements() >= PARALLEL_ELEMENTS {
-        jobs.into_par_iter().map(encode_one).collect()
+        |(chunk, (step, part)): (usize, (f32, &[[u8; 4]]))| chunk::encode(recipe, chunk, part, step, bound);
+    let chunks = each(dims, jobs.enumerate().collect(), encode_one)?;
+    format::write(choice, recipe.cut.id(), dims, &chunks)
+}
+
+/// Does the same with all chunks of a tensor, in the current thread pool where that pays.
+fn each<J: Send, T: Send>(
+    dims: Dims,
+    jobs: Vec<J>,
+    one: impl Fn(J) -> Result<T, FfError> + Send + Sync,
+) -> Result<Vec<T>, FfError> {
+    if jobs.len() > 1 && dims.elements() >= PARALLEL_ELEMENTS {
+        jobs.into_par_iter().map(one).collect()
     } else {
-        jobs.into_iter().map(encode_one).collect()
-    };
-    format::write(choice, cut.id(), dims, &chunks?)
+        jobs.into_iter().map(one).collect()
+    }
 }
 
 /// Decodes a frame of a tensor of this shape, which stands in memory as `order` says, whatever the sender's order.
@@ -281,12 +312,7 @@ pub fn decode(
     });
     let job = |(chunk, (to, from))| Job { chunk, from, to };
     let jobs: Vec<_> = parts.zip(chunks).enumerate().map(job).collect();
-    let decode_one = |job: Job<'_>| chunk::decode(&recipe, job.chunk, job.from, job.to);
-    if jobs.len() > 1 && dims.elements() >= PARALLEL_ELEMENTS {
-        jobs.into_par_iter().try_for_each(decode_one)?;
-    } else {
-        jobs.into_iter().try_for_each(decode_one)?;
-    }
+    each(dims, jobs, |job: Job<'_>| chunk::decode(&recipe, job.chunk, job.from, job.to))?;
     if order == Order::Nhwc && dims.plane() > 1 {
         let (elements, _) = data.as_chunks::<4>();
         data = turned(elements, dims.channels, dims.plane()).into_flattened();

@@ -26,7 +26,8 @@ mod registry;
 mod squeeze;
 mod timing;
 
-pub use coding::{Opened, VALUE_BYTES_MAX, decode, decode_f32_into, decode_with, encode, encode_with, open, seal};
+pub use coding::{Opened, VALUE_BYTES_MAX, decode, decode_f32_into, decode_with, encode, encode_with};
+pub use coding::{frame_writer, open, seal};
 pub use error::CodecError;
 pub use pixels::{PixelShape, denormalize, denormalize_u8, normalize_u8, normalized};
 pub use registry::{CodecSpec, Layout, RAW, codecs, spec};

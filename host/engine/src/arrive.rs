@@ -5,7 +5,7 @@ use crate::batch::{Staged, join, network_shape, same_rows};
 use crate::device::OpenDevice;
 use crate::executor::{Worker, batch_shapes};
 use crate::host::Tensor;
-use crate::{JobError, Model};
+use crate::{JobError, Model, kernel};
 use bps_codec::ff::Package;
 use bps_codec::{Layout, Opened, decode, open};
 use bps_types::{DataType, Packed, TensorSpec, element_count};
@@ -125,11 +125,26 @@ fn join_parts(
     if let Some(layout) = [Layout::F16, Layout::Int8].into_iter().find(|layout| packed_as(*layout)) {
         return Ok(Staged::packed(shape, layout, joined_bytes(opened)));
     }
+    if packed_as(Layout::Ff)
+        && let Some(frames) = frames(&opened, parts, calibration)?
+    {
+        return Ok(Staged::frames(shape, frames));
+    }
     let mut values = Vec::with_capacity(element_count(&shape).ok_or("too many elements")?);
     for (opened, part) in opened.iter().zip(parts) {
         opened.unpack_f32_into(&part.shape, calibration, &mut values).map_err(|e| e.to_string())?;
     }
     Ok(Staged::floats(shape, values))
+}
+
+/// Reads the frames of all parts for a device; none where one of them is not for devices.
+fn frames(
+    opened: &[Opened],
+    parts: &[Part<'_>],
+    calibration: Option<&Package>,
+) -> Result<Option<Vec<kernel::ff::Arrived>>, String> {
+    let frames = opened.iter().zip(parts).map(|(opened, part)| kernel::ff::open(opened, &part.shape, calibration));
+    frames.collect::<Result<_, _>>().map_err(|e| e.to_string())
 }
 
 /// One value alone on a device, as [`stage`] would put it there; its shape is taken as it is.

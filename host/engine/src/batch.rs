@@ -22,6 +22,8 @@ enum StagedData {
     Pixels(Vec<u8>),
     /// Packed rows for the kernel on the device.
     Packed(Layout, Bytes),
+    /// Frames of FF for the kernels on the device.
+    Frames(Vec<kernel::ff::Arrived>),
 }
 
 /// Joins the requests' rows; `requests[r][i]` is input `i` of request `r`.
@@ -127,30 +129,32 @@ impl Staged {
         Self { shape, data: StagedData::Packed(layout, bytes) }
     }
 
+    /// Frames of FF, their rows one after another, for a device with kernels.
+    pub(crate) fn frames(shape: Vec<usize>, frames: Vec<kernel::ff::Arrived>) -> Self {
+        Self { shape, data: StagedData::Frames(frames) }
+    }
+
     /// Extent of the batch dimension.
     pub(crate) fn row_count(&self) -> usize {
         self.shape.first().copied().unwrap_or(1)
     }
 
-    /// Deals the rows of all inputs out to `lane_count` lanes as evenly as they go.
+    /// Deals the rows of all inputs out to `lane_count` lanes as evenly as they go. Frames stay whole: only a device that
+    /// shares rows out itself has any.
     pub(crate) fn split(staged: Vec<Self>, lane_count: usize) -> Vec<Vec<Self>> {
-        if lane_count <= 1 {
-            return vec![staged];
-        }
-        let mut lanes: Vec<Vec<Self>> = (0..lane_count).map(|_| Vec::with_capacity(staged.len())).collect();
-        for input in staged {
-            let rows = input.row_count();
-            let mut first = 0;
-            for (index, lane) in lanes.iter_mut().enumerate() {
-                let last = rows * (index + 1) / lane_count;
-                lane.push(input.rows(first..last));
-                first = last;
-            }
-        }
-        lanes
+        let lane = |index: usize| -> Option<Vec<Self>> {
+            let rows = |input: &Self| {
+                let rows = input.row_count();
+                input.rows(rows * index / lane_count..rows * (index + 1) / lane_count)
+            };
+            staged.iter().map(rows).collect()
+        };
+        let lanes = if lane_count > 1 { (0..lane_count).map(lane).collect() } else { None };
+        lanes.unwrap_or_else(|| vec![staged])
     }
 
-    fn rows(&self, range: Range<usize>) -> Self {
+    /// Some rows; none of frames.
+    fn rows(&self, range: Range<usize>) -> Option<Self> {
         let mut shape = self.shape.clone();
         shape[0] = range.len();
         let cut = |length: usize| {
@@ -162,8 +166,9 @@ impl Staged {
             StagedData::Pixels(bytes) => StagedData::Pixels(bytes[cut(bytes.len())].to_vec()),
             // In both layouts all rows have the same length.
             StagedData::Packed(layout, bytes) => StagedData::Packed(*layout, bytes.slice(cut(bytes.len()))),
+            StagedData::Frames(_) => return None,
         };
-        Self { shape, data }
+        Some(Self { shape, data })
     }
 
     /// Moves the input to the device; image bytes are normalised and packed rows unpacked there.
@@ -172,6 +177,7 @@ impl Staged {
             (StagedData::Pixels(bytes), Some(pixels)) => kernel::normalize(device, bytes, pixels, self.shape[0]),
             (StagedData::Pixels(_), None) => Err(JobError::failed("image bytes without a description")),
             (StagedData::Packed(layout, bytes), _) => kernel::unpack(device, layout, &bytes, &self.shape),
+            (StagedData::Frames(frames), _) => kernel::ff::restore(device, frames, &self.shape),
             (StagedData::Floats(values), _) => Ok(upload(values, &self.shape, device.burn())),
         }
     }

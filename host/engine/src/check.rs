@@ -1,5 +1,7 @@
 //! Holds the kernels of `shaders/` against their references on a real device.
 
+mod ff;
+
 use crate::device::OpenDevice;
 use crate::host::{Tensor, read_back, upload};
 use crate::model::PixelInput;
@@ -12,8 +14,10 @@ use serde::Serialize;
 /// A kernel's largest deviation from its reference, in units that its tolerance is given in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct KernelCheck {
-    /// Name of the shader and of the data.
+    /// Names of the shaders.
     pub kernel: String,
+    /// What they ran on.
+    pub data: String,
     /// Elements compared.
     pub element_count: usize,
     /// Largest deviation; infinite where one is not a number and the other is.
@@ -62,6 +66,7 @@ pub(crate) fn check_kernels(device: &OpenDevice) -> Result<Vec<KernelCheck>, Job
     check_f16(device, "every exponent", &edges.collect::<Vec<_>>(), &mut checks)?;
     checks.push(check_every_half(device)?);
     checks.push(check_permuted(device)?);
+    ff::check(device, &mut checks)?;
     Ok(checks)
 }
 
@@ -82,7 +87,8 @@ fn check_normalize(
     let tensor = kernel::normalize(device, bytes, &pixels, rows)?;
     let got = from_device(device, tensor, &[rows, channels, height, width])?;
     Ok(KernelCheck {
-        kernel: format!("normalize_u8, {rows} x {height} x {width} x {channels}"),
+        kernel: "normalize_u8".into(),
+        data: format!("{rows} x {height} x {width} x {channels}"),
         element_count,
         deviation: largest(&got, &wanted, |w| f64::from(w.abs().max(f32::MIN_POSITIVE) * f32::EPSILON)),
         tolerance: 2.0,
@@ -102,7 +108,7 @@ fn check_int8(
     let row_words = int8::word_count(shape[1]);
     let unit = |w: f32| f64::from(w.abs().max(f32::MIN_POSITIVE) * f32::EPSILON);
     let mut push = |kernel: &str, element_count, deviation, tolerance| {
-        checks.push(KernelCheck { kernel: format!("{kernel}, {data}"), element_count, deviation, tolerance });
+        checks.push(KernelCheck { kernel: kernel.into(), data: data.into(), element_count, deviation, tolerance });
     };
     // Word `k` of each row's header.
     let header = |words: &[u32], k: usize| -> Vec<f32> {
@@ -131,10 +137,10 @@ fn check_f16(device: &OpenDevice, data: &str, values: &[f32], checks: &mut Vec<K
     let shape = [1, values.len()];
     let wanted = f16::pack(values);
     let got = kernel::pack(Layout::F16, on_device(device, values, &shape), &shape)?;
-    checks.push(exact(format!("f16_pack, {data}"), got.as_chunks::<2>().0, wanted.as_chunks::<2>().0));
+    checks.push(exact("f16_pack", data, got.as_chunks::<2>().0, wanted.as_chunks::<2>().0));
     let reference = f16::unpack(&wanted, values.len()).map_err(|e| JobError::failed(e.to_string()))?;
     let unpacked = from_device(device, kernel::unpack(device, Layout::F16, &wanted, &shape)?, &shape)?;
-    checks.push(exact(format!("f16_unpack, {data}"), &bits(&unpacked), &bits(&reference)));
+    checks.push(exact("f16_unpack", data, &bits(&unpacked), &bits(&reference)));
     Ok(())
 }
 
@@ -143,7 +149,7 @@ fn check_every_half(device: &OpenDevice) -> Result<KernelCheck, JobError> {
     let shape = [1, halves.len() / 2];
     let reference = f16::unpack(&halves, shape[1]).map_err(|e| JobError::failed(e.to_string()))?;
     let unpacked = from_device(device, kernel::unpack(device, Layout::F16, &halves, &shape)?, &shape)?;
-    Ok(exact("f16_unpack, every half".into(), &bits(&unpacked), &bits(&reference)))
+    Ok(exact("f16_unpack", "every half", &bits(&unpacked), &bits(&reference)))
 }
 
 /// A tensor whose elements do not lie in the order of its shape.
@@ -152,7 +158,7 @@ fn check_permuted(device: &OpenDevice) -> Result<KernelCheck, JobError> {
     let permuted = Dispatch::float_permute(on_device(device, &values, &[2, 3, 5]), &[2, 0, 1]);
     let wanted: Vec<f32> = (0..values.len()).map(|i| values[i % 6 * 5 + i / 6]).collect();
     let got = kernel::pack(Layout::F16, permuted, &[5, 2, 3])?;
-    Ok(exact("f16_pack, permuted".into(), got.as_chunks::<2>().0, f16::pack(&wanted).as_chunks::<2>().0))
+    Ok(exact("f16_pack", "permuted", got.as_chunks::<2>().0, f16::pack(&wanted).as_chunks::<2>().0))
 }
 
 fn on_device(device: &OpenDevice, values: &[f32], shape: &[usize]) -> Tensor {
@@ -172,10 +178,11 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 /// Counts elements that differ in any bit; none may.
-fn exact<T: PartialEq>(kernel: String, got: &[T], wanted: &[T]) -> KernelCheck {
+fn exact<T: PartialEq>(kernel: &str, data: &str, got: &[T], wanted: &[T]) -> KernelCheck {
     let differing = got.iter().zip(wanted).filter(|(g, w)| g != w).count();
     let deviation = if got.len() == wanted.len() { differing as f64 } else { f64::INFINITY };
-    KernelCheck { kernel, element_count: wanted.len(), deviation, tolerance: 0.0 }
+    let (kernel, data) = (kernel.into(), data.into());
+    KernelCheck { kernel, data, element_count: wanted.len(), deviation, tolerance: 0.0 }
 }
 
 /// Largest difference in units of `unit(wanted)`.

@@ -57,7 +57,7 @@ fn time(device: &OpenDevice, codec: &CodecSpec, elements: usize, clock: &dyn Fn(
         }
         device.sync()?;
         let begin = clock();
-        let packed = pack(tensor.clone(), shape, device, codec.id, rate, "sample")?;
+        let packed = pack(tensor.clone(), shape, device, (codec.id, rate), None, "sample")?;
         let encoded = clock();
         let back = arrived(&packed, device).map_err(failed)?;
         device.sync()?;
@@ -92,7 +92,7 @@ pub(crate) fn encode_one(
         let lying = upload(values, shape, device.burn());
         device.sync()?;
         let started = Instant::now();
-        let packed = pack(lying, shape, device, codec, rate, "tensor")?;
+        let packed = pack(lying, shape, device, (codec, rate), None, "tensor")?;
         Ok((packed, slowed(device, started.elapsed())))
     })
 }

@@ -4,6 +4,7 @@ use crate::check::{KernelCheck, check_kernels};
 use crate::device::{DeviceDescription, OpenDevice, open};
 use crate::executor::{Command, Worker, batch_shapes};
 use crate::profile::{Profile, profile};
+use crate::throughput::{self, KernelTiming};
 use crate::{DeviceRequest, EngineError, Job, JobError, Model, PixelInput, codecs};
 use bps_codec::CodecTiming;
 use bps_codec::ff::Package;
@@ -137,6 +138,19 @@ impl Engine {
         outcome.map_err(|source| EngineError::Execution { device: name, source })
     }
 
+    /// Times the codecs that have kernels on a tensor of about so many elements, and one pass over it, in rounds; empty on
+    /// a processor. Declared slowdown is left out. Blocks.
+    pub fn time_kernels(
+        &self,
+        device: usize,
+        elements: usize,
+        rounds: usize,
+    ) -> Result<Vec<KernelTiming>, EngineError> {
+        let name = self.name(device)?;
+        let outcome = self.call(device, move |worker| throughput::measure(&worker.device, elements, rounds))?;
+        outcome.map_err(|source| EngineError::Execution { device: name, source })
+    }
+
     /// Measures what codecs cost on a device, the way jobs use them; on a GPU that includes moving packed bytes from it and
     /// to it. Declared slowdown included. Bounded to about 100 ms (longer where kernels must be compiled first). Blocks.
     pub fn measure_codecs(&self, device: usize) -> Result<Vec<CodecTiming>, EngineError> {
@@ -146,7 +160,7 @@ impl Engine {
     }
 
     /// Encodes one tensor as a job encodes its result, with the time from a tensor that lies on the device to packed bytes
-    /// in host memory, declared slowdown included. F16 and INT8 have kernels; for the rest a GPU's tensor is read back
+    /// in host memory, declared slowdown included. F16, INT8 and FF have kernels; for the rest a GPU's tensor is read back
     /// and the processor goes on. What is not FP32 never lies on a GPU: the processor encodes it. The first call for a
     /// codec may compile kernels. Blocks.
     pub fn encode_on(

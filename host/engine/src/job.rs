@@ -40,7 +40,7 @@ pub enum JobInput {
 pub enum Leave {
     /// As tensors in host memory.
     Tensors,
-    /// Encoded for another host; on a GPU, f16 and int8 are packed there, so that only packed bytes are read back.
+    /// Encoded for another host; on a GPU, f16, int8 and FF are packed there, so that only packed bytes are read back.
     Packed {
         /// A codec of `bps_codec` that takes FP32.
         codec: u8,

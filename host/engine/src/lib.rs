@@ -31,6 +31,7 @@ mod passage;
 mod profile;
 mod program;
 mod request;
+mod throughput;
 pub mod train;
 
 pub use adapter::{AdapterInfo, adapters};
@@ -43,3 +44,4 @@ pub use job::{Job, JobInput, JobOutput, JobResult, Leave};
 pub use model::{Model, PixelInput};
 pub use profile::Profile;
 pub use request::{DeviceRequest, ParseDeviceError, RequestedKind};
+pub use throughput::KernelTiming;

@@ -6,8 +6,8 @@ use crate::executor::{At, guard};
 use crate::host::{Tensor, read_back};
 use crate::program::{Program, Values, constant};
 use crate::{JobError, Leave, Model, kernel};
-use bps_codec::ff::CutPackage;
-use bps_codec::{Layout, encode, encode_with, seal, spec};
+use bps_codec::ff::{CutPackage, settings_of};
+use bps_codec::{Layout, encode_with, seal, spec};
 use bps_graph::{Shapes, ValueId};
 use bps_types::{DataType, HostTensor, Packed};
 use rayon::prelude::*;
@@ -133,7 +133,8 @@ impl Passage<'_> {
         if !has_kernel(form.codec, form.rate) || constant(&self.program.graph, id).is_some() {
             return self.encode(id, form, &self.result(values, id, shapes)?);
         }
-        pack(self.computed(values, id)?, shapes.of(id), self.device, form.codec, form.rate, self.name(id))
+        let (tensor, calibrated) = (self.computed(values, id)?, self.calibrated(id, form));
+        pack(tensor, shapes.of(id), self.device, (form.codec, form.rate), calibrated, self.name(id))
     }
 
     fn name(&self, id: ValueId) -> &str {
@@ -151,25 +152,30 @@ struct Form {
 
 /// Whether a GPU packs with this codec itself.
 fn has_kernel(codec: u8, rate: u8) -> bool {
-    spec(codec).is_some_and(|s| matches!(s.layout, Layout::F16 | Layout::Int8) && s.offers(rate))
+    spec(codec).is_some_and(|s| matches!(s.layout, Layout::F16 | Layout::Int8 | Layout::Ff) && s.offers(rate))
 }
 
-/// Encodes a tensor that is on a GPU; `name` is for messages.
+/// Encodes a tensor that is on a GPU at a codec's rate; `calibrated` is for FF, `name` for messages.
 pub(crate) fn pack(
     tensor: Tensor,
     shape: &[usize],
     device: &OpenDevice,
-    codec: u8,
-    rate: u8,
+    (codec, rate): (u8, u8),
+    calibrated: Option<&CutPackage>,
     name: &str,
 ) -> Result<Packed, JobError> {
     let named = |e: bps_codec::CodecError| JobError::failed(format!("value `{name}`: {e}"));
-    match spec(codec).filter(|_| has_kernel(codec, rate)) {
-        Some(spec) => {
-            let laid_out = kernel::pack(spec.layout, tensor, shape)?;
-            seal(spec, rate, DataType::Fp32, shape, laid_out).map_err(named)
-        }
+    let laid_out = match spec(codec).filter(|_| has_kernel(codec, rate)) {
+        Some(spec) if spec.layout == Layout::Ff => match settings_of(codec, rate, calibrated) {
+            Some(settings) => kernel::ff::encode(tensor.clone(), shape, &settings)?.map(|frame| (spec, frame)),
+            None => None,
+        },
+        Some(spec) => Some((spec, kernel::pack(spec.layout, tensor.clone(), shape)?)),
         // The rest has no kernel, or is refused by its name.
-        None => encode(codec, rate, &read_back(tensor, shape, device)?).map_err(named),
+        None => None,
+    };
+    match laid_out {
+        Some((spec, bytes)) => seal(spec, rate, DataType::Fp32, shape, bytes).map_err(named),
+        None => encode_with(codec, rate, &read_back(tensor, shape, device)?, calibrated).map_err(named),
     }
 }

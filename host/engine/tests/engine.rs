@@ -164,9 +164,12 @@ fn devices_agree() {
 fn kernels_agree_with_their_references() {
     let Some(engine) = software("kernels_agree_with_their_references") else { return };
     let checks = engine.check_kernels(0).unwrap();
-    assert!(checks.len() > 70);
+    assert!(checks.len() > 400, "{}", checks.len());
     let failed: Vec<_> = checks.iter().filter(|c| !c.passed()).collect();
     assert!(failed.is_empty(), "{failed:#?}");
+    // A software GPU rounds as the processor does.
+    let apart: Vec<_> = checks.iter().filter(|c| c.kernel == "ff_quantise" && c.deviation > 0.0).collect();
+    assert!(apart.is_empty(), "{apart:#?}");
     assert!(start(&["cpu"]).check_kernels(0).unwrap().is_empty());
 }
 

@@ -1,6 +1,7 @@
 //! `bps bench`: figures anyone can reproduce on their own machine.
 
 mod decide;
+mod kernels;
 mod link;
 mod serve;
 mod swap;
@@ -16,7 +17,7 @@ Each benchmark runs by itself, in this process, with nothing to prepare. Figures
 turns, so that a machine that changes its speed changes both sides. Close other programs; on a laptop, plug in. Every figure
 is of this machine: compare ratios, not times, with somebody else's.";
 
-/// Measure what the host costs: a decision, a swap, a served request, the way to another host.
+/// Measure what the host costs: a decision, a swap, a served request, the way to another host, a device's kernels.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = format!("{TEACH}\n\n{EXIT_CODES}"))]
 pub(crate) struct BenchArgs {
@@ -56,6 +57,21 @@ enum BenchCommand {
         #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         rounds: u32,
     },
+    /// Check a device's kernels against their references and time codecs there. Exit code 1 if one is off.
+    ///
+    /// Encoding is measured from a tensor on the device to packed bytes in host memory, decoding the other way; both
+    /// against a pass that reads the tensor and writes it once.
+    Kernels {
+        /// A GPU, or `software`, as in `bps serve`.
+        #[arg(long, value_name = "DEVICE", default_value = "gpu:0")]
+        device: String,
+        /// Of the tensor, about: 16 maps.
+        #[arg(long, default_value_t = 1 << 23, value_parser = clap::value_parser!(u32).range(1_024..=1 << 27))]
+        elements: u32,
+        /// Rounds in which the codecs take turns.
+        #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rounds: u32,
+    },
     /// Serve digits over HTTP on loopback: overhead at low load, throughput at saturation, for each policy.
     ///
     /// Overhead is the time from sending a request to its whole answer, less its time on the device: HTTP, JSON, queue,
@@ -84,6 +100,7 @@ pub(crate) async fn run(args: BenchArgs, out: Output) -> Result<()> {
     match args.command {
         BenchCommand::Decide { iterations, rounds } => decide::run(iterations, rounds, out),
         BenchCommand::Swap { swaps, clients } => swap::run(swaps, clients as usize, out).await,
+        BenchCommand::Kernels { device, elements, rounds } => kernels::run(&device, elements as usize, rounds, out),
         BenchCommand::Link { bytes, echoes, rounds } => link::run(bytes as usize, echoes, rounds, out).await,
         BenchCommand::Serve { rate, clients, span, rounds, device } => {
             let setup = serve::Setup { rate, clients: clients as usize, span, rounds, devices: device };

@@ -34,7 +34,7 @@ From an activation to figures
 How to choose
   raw, f16, int8  32, 16 and 8 bits an element, for next to no time; GPUs have kernels for them
   ..-zstd         the same, smaller and slower
-  ff-s            few bits, quick. --rate 0 (finest) to 31, each with 2^(1/4) times coarser steps
+  ff-s            few bits, quick, on GPUs too. --rate 0 (finest) to 31, each with 2^(1/4) times coarser steps
   ff-h            fewer bits where maps are smooth; ff-h1 and ff-h2 with one level or two, always
   --bound ABS     FF that lets no element be off by more; the rate is then only a label
   --package FILE  FF with what was calibrated for the model, where there is such a file

@@ -21,9 +21,33 @@ use super::tables::{CLASSES, class_of, class_table};
 use super::transform::Workspace;
 use super::{Entropy, FfError, Mode, Order, pack};
 use crate::squeeze::{squeeze, stretch};
+use std::borrow::Cow;
 
 /// The coarsest band has symbols below zero.
 const SIGNED: u8 = 1;
+
+/// What precedes a chunk's body.
+pub(super) struct Head<'a> {
+    /// Whether the coarsest band has symbols below zero.
+    pub(super) signed: bool,
+    /// By ascending position.
+    pub(super) exceptions: &'a [Exception],
+    /// The row's step.
+    pub(super) step: f32,
+    /// The class of each band; read only where steps travel.
+    pub(super) classes: &'a [u8],
+}
+
+impl Head<'_> {
+    fn write(&self, recipe: &Recipe<'_>, out: &mut Vec<u8>) {
+        out.push(if self.signed { SIGNED } else { 0 });
+        exceptions::write(self.exceptions, out);
+        if recipe.in_band {
+            out.extend(self.step.to_le_bytes());
+            out.extend(self.classes);
+        }
+    }
+}
 
 /// Encodes the channels of a chunk, which lie one after another. `step` is the row's, `bound` the error that no finite
 /// element may exceed.
@@ -38,53 +62,72 @@ pub(super) fn encode(
     let mut symbols = vec![0i16; recipe.bands.symbols * channels];
     let exceptions = quantise(recipe, first, bytes, step, bound, &mut symbols);
     let signed = any_negative(&symbols[..recipe.bands.all()[0].plane() * channels]);
-    let mut out = Vec::with_capacity(symbols.len() / 4 + 64);
-    out.push(if signed { SIGNED } else { 0 });
-    exceptions::write(&exceptions, &mut out);
+    let classes = if recipe.in_band { measured(recipe, channels, &symbols, true) } else { Vec::new() };
+    encode_symbols(recipe, chunk, &Head { signed, exceptions: &exceptions, step, classes: &classes }, symbols)
+}
 
-    let measured = |per_band: bool| -> Vec<u8> {
-        let planes = recipe.bands.all().iter().flat_map(|band| {
-            let count = if per_band { band.plane() * channels } else { band.plane() };
-            std::iter::repeat_n(count, if per_band { 1 } else { channels })
-        });
-        let mut at = 0;
-        let class = |count: usize| {
-            at += count;
-            class_of(magnitude_sum(&symbols[at - count..at]), count)
-        };
-        planes.map(class).collect()
-    };
-    let known = recipe.known_classes(first, channels);
-    let heads = if recipe.in_band { measured(true) } else { Vec::new() };
-    if recipe.in_band {
-        out.extend(step.to_le_bytes());
-        out.extend(&heads);
+/// Encodes symbols, which stand band after band with channels inside.
+pub(super) fn encode_symbols(
+    recipe: &Recipe<'_>,
+    chunk: usize,
+    head: &Head<'_>,
+    symbols: Vec<i16>,
+) -> Result<Vec<u8>, FfError> {
+    let (first, channels) = recipe.dims.chunk_range(chunk);
+    if recipe.entropy == Entropy::Zstd {
+        let mut body = Vec::with_capacity(symbols.len() / 4);
+        pack_body(recipe, channels, head.signed, symbols, &mut body);
+        return encode_packed(recipe, head, &[&body]);
     }
-    match recipe.entropy {
-        Entropy::Pack => pack_body(recipe, channels, signed, symbols, &mut out),
-        Entropy::Zstd => {
-            let mut body = Vec::with_capacity(symbols.len() / 4);
-            pack_body(recipe, channels, signed, symbols, &mut body);
-            out.extend((body.len() as u32).to_le_bytes());
-            out.extend(squeeze(&body).map_err(|message| fault(0, "zstd", message))?);
+    let mut out = Vec::with_capacity(symbols.len() / 4 + 64);
+    head.write(recipe, &mut out);
+    if recipe.entropy == Entropy::Pack {
+        pack_body(recipe, channels, head.signed, symbols, &mut out);
+        return Ok(out);
+    }
+    let tables = &recipe.cut.tables;
+    let ratios = recipe.ratios.get(first..).unwrap_or_default();
+    let model = Model { bands: recipe.bands, channels, signed: head.signed, tables, ratios };
+    match (recipe.known_classes(first, channels), class_table()) {
+        (Some(known), _) => coder::write(&model, &Classes::Known(&known), &known, &symbols, &mut out),
+        (None, Some(table)) if recipe.plane_classes => {
+            let classes = measured(recipe, channels, &symbols, false);
+            coder::write(&model, &Classes::InBand(head.classes, &table), &classes, &symbols, &mut out);
         }
-        Entropy::Rans => {
-            let tables = &recipe.cut.tables;
-            let ratios = recipe.ratios.get(first..).unwrap_or_default();
-            let model = Model { bands: recipe.bands, channels, signed, tables, ratios };
-            match (known, class_table()) {
-                (Some(known), _) => coder::write(&model, &Classes::Known(&known), &known, &symbols, &mut out),
-                (None, Some(table)) if recipe.plane_classes => {
-                    coder::write(&model, &Classes::InBand(&heads, &table), &measured(false), &symbols, &mut out);
-                }
-                _ => {
-                    let all = spread(&heads, channels);
-                    coder::write(&model, &Classes::Known(&all), &all, &symbols, &mut out);
-                }
-            }
+        _ => {
+            let all = spread(head.classes, channels);
+            coder::write(&model, &Classes::Known(&all), &all, &symbols, &mut out);
         }
     }
     Ok(out)
+}
+
+/// Encodes symbols that are packed already, in parts that are one body behind one another.
+pub(super) fn encode_packed(recipe: &Recipe<'_>, head: &Head<'_>, body: &[&[u8]]) -> Result<Vec<u8>, FfError> {
+    let body_bytes: usize = body.iter().map(|part| part.len()).sum();
+    let mut out = Vec::with_capacity(body_bytes + 64);
+    head.write(recipe, &mut out);
+    if recipe.entropy == Entropy::Zstd {
+        out.extend((body_bytes as u32).to_le_bytes());
+        out.extend(squeeze(&body.concat()).map_err(|message| fault(0, "zstd", message))?);
+    } else {
+        body.iter().for_each(|part| out.extend_from_slice(part));
+    }
+    Ok(out)
+}
+
+/// The classes that the symbols of each band have, or those of each plane.
+pub(super) fn measured(recipe: &Recipe<'_>, channels: usize, symbols: &[i16], per_band: bool) -> Vec<u8> {
+    let planes = recipe.bands.all().iter().flat_map(|band| {
+        let count = if per_band { band.plane() * channels } else { band.plane() };
+        std::iter::repeat_n(count, if per_band { 1 } else { channels })
+    });
+    let mut at = 0;
+    let class = |count: usize| {
+        at += count;
+        class_of(magnitude_sum(&symbols[at - count..at]), count)
+    };
+    planes.map(class).collect()
 }
 
 /// A class for each plane where there is one for each band.
@@ -188,7 +231,7 @@ fn pack_body(recipe: &Recipe<'_>, channels: usize, signed: bool, mut symbols: Ve
 }
 
 /// Errors with where and what is wrong.
-fn unpack_body(
+pub(super) fn unpack_body(
     recipe: &Recipe<'_>,
     channels: usize,
     signed: bool,
@@ -213,13 +256,48 @@ fn unpack_body(
     Ok(())
 }
 
-/// Decodes a chunk, which begins at byte `offset` of its frame, over `values`: channels one after another.
-pub(super) fn decode(
+/// A chunk whose head is read.
+pub(super) struct Opened<'a> {
+    pub(super) signed: bool,
+    pub(super) exceptions: Vec<Exception>,
+    /// The row's step.
+    pub(super) step: f32,
+    /// Of all planes, band after band.
+    pub(super) classes: Vec<u8>,
+    pub(super) body: Body<'a>,
+}
+
+/// The symbols of a chunk.
+pub(super) enum Body<'a> {
+    /// Not looked at yet.
+    Packed(PackedBody<'a>),
+    /// Band after band, channels inside.
+    Symbols(Vec<i16>),
+}
+
+/// Symbols as [`pack`] leaves them.
+pub(super) struct PackedBody<'a> {
+    pub(super) bytes: Cow<'a, [u8]>,
+    /// Where in the frame they stand, or what they were squeezed to.
+    offset: usize,
+}
+
+impl PackedBody<'_> {
+    /// What is wrong at a byte of them.
+    pub(super) fn fault(&self, at: usize, message: &str) -> FfError {
+        match self.bytes {
+            Cow::Borrowed(_) => fault(self.offset + at, "packed symbols", message),
+            Cow::Owned(_) => fault(self.offset, "packed symbols", format!("{message}, at unpacked byte {at}")),
+        }
+    }
+}
+
+/// Reads a chunk, which begins at byte `offset` of its frame, up to its symbols.
+pub(super) fn open<'a>(
     recipe: &Recipe<'_>,
     chunk: usize,
-    (offset, bytes): (usize, &[u8]),
-    values: &mut [[u8; 4]],
-) -> Result<(), FfError> {
+    (offset, bytes): (usize, &'a [u8]),
+) -> Result<Opened<'a>, FfError> {
     let (first, channels) = recipe.dims.chunk_range(chunk);
     let bands = recipe.bands;
     // Where in the frame what is left of the chunk begins.
@@ -229,7 +307,7 @@ pub(super) fn decode(
         return Err(fault(offset, "chunk flags", format!("unknown flags {flags:#04x}")));
     }
     let signed = *flags & SIGNED != 0;
-    let listed = exceptions::read(rest, values.len());
+    let listed = exceptions::read(rest, channels * recipe.dims.plane());
     let (exceptions, mut rest) = listed.map_err(|message| fault(at(rest), "exceptions", message))?;
     let (mut step, mut heads) = (recipe.step, &[][..]);
     if recipe.in_band {
@@ -244,24 +322,22 @@ pub(super) fn decode(
             return Err(fault(at(after), "steps", format!("class {class} is out of range")));
         }
     }
-    let mut symbols = vec![0i16; bands.symbols * channels];
     let mut classes = recipe.known_classes(first, channels).unwrap_or_else(|| spread(heads, channels));
-    match recipe.entropy {
-        Entropy::Pack => unpack_body(recipe, channels, signed, rest, &mut symbols)
-            .map_err(|(place, message)| fault(at(rest) + place, "packed symbols", message))?,
+    let symbol_count = bands.symbols * channels;
+    let body = match recipe.entropy {
+        Entropy::Pack => Body::Packed(PackedBody { bytes: rest.into(), offset: at(rest) }),
         Entropy::Zstd => {
             let (length, frame) =
                 rest.split_first_chunk::<4>().ok_or_else(|| fault(at(rest), "zstd", "no room for a length"))?;
             let length = u32::from_le_bytes(*length) as usize;
-            if length > pack::bytes_max(symbols.len()) + 3 * pack::BLOCK {
+            if length > pack::bytes_max(symbol_count) + 3 * pack::BLOCK {
                 return Err(fault(at(rest), "zstd", format!("{length} bytes are more than symbols can take")));
             }
             let body = stretch(frame, length).map_err(|message| fault(at(frame), "zstd", message))?;
-            unpack_body(recipe, channels, signed, &body, &mut symbols).map_err(|(place, message)| {
-                fault(at(frame), "packed symbols", format!("{message}, at unpacked byte {place}"))
-            })?;
+            Body::Packed(PackedBody { bytes: body.into(), offset: at(frame) })
         }
         Entropy::Rans => {
+            let mut symbols = vec![0i16; symbol_count];
             let ratios = recipe.ratios.get(first..).unwrap_or_default();
             let model = Model { bands, channels, signed, tables: &recipe.cut.tables, ratios };
             let known = classes.clone();
@@ -272,8 +348,30 @@ pub(super) fn decode(
             };
             coder::read(&model, &travel, rest, &mut classes, &mut symbols)
                 .map_err(|message| fault(at(rest), "coded symbols", message))?;
+            Body::Symbols(symbols)
         }
-    }
+    };
+    Ok(Opened { signed, exceptions, step, classes, body })
+}
+
+/// Decodes a chunk, which begins at byte `offset` of its frame, over `values`: channels one after another.
+pub(super) fn decode(
+    recipe: &Recipe<'_>,
+    chunk: usize,
+    from: (usize, &[u8]),
+    values: &mut [[u8; 4]],
+) -> Result<(), FfError> {
+    let (first, channels) = recipe.dims.chunk_range(chunk);
+    let Opened { signed, exceptions, step, classes, body } = open(recipe, chunk, from)?;
+    let symbols = match body {
+        Body::Symbols(symbols) => symbols,
+        Body::Packed(packed) => {
+            let mut symbols = vec![0i16; recipe.bands.symbols * channels];
+            unpack_body(recipe, channels, signed, &packed.bytes, &mut symbols)
+                .map_err(|(at, message)| packed.fault(at, message))?;
+            symbols
+        }
+    };
     let (bands, [height, width]) = planes(recipe, values.len());
     let channels = values.len() / (height * width).max(1);
     let mut space = Workspace::new(bands, height, width);

@@ -90,6 +90,54 @@ impl Dims {
     }
 }
 
+/// How the elements of a frame are dealt out to chunks and bands: what a device must know of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Rows of the tensor.
+    pub rows: usize,
+    /// Channels of a row.
+    pub channels: usize,
+    /// Lines of a channel.
+    pub height: usize,
+    /// Columns of a channel.
+    pub width: usize,
+    /// Haar levels that are done: 0 to 2.
+    pub levels: usize,
+    /// Lines and columns of each band, coarsest first.
+    pub bands: Vec<[usize; 2]>,
+    /// Channels of every chunk but a row's last.
+    pub chunk_channels: usize,
+    /// Order of the symbols of a band: channel after channel, or place after place.
+    pub order: Order,
+}
+
+impl Geometry {
+    pub(super) fn new(dims: Dims, bands: &Bands, order: Order) -> Self {
+        let Dims { rows, channels, height, width } = dims;
+        let chunk_channels = dims.chunk_channels();
+        let levels = bands.levels;
+        let bands = bands.all().iter().map(|band| [band.height, band.width]).collect();
+        Self { rows, channels, height, width, levels, bands, chunk_channels, order }
+    }
+
+    /// Chunks of a row.
+    pub fn row_chunks(&self) -> usize {
+        self.channels.div_ceil(self.chunk_channels)
+    }
+
+    /// Channels of a chunk, counted through all rows.
+    pub fn channels_of(&self, chunk: usize) -> usize {
+        let first = chunk % self.row_chunks().max(1) * self.chunk_channels;
+        self.chunk_channels.min(self.channels.saturating_sub(first))
+    }
+
+    /// Symbols of the packed sequences of a chunk of so many channels: the coarsest band, and all others.
+    pub fn sequences(&self, channels: usize) -> [usize; 2] {
+        let symbols = |bands: &[[usize; 2]]| bands.iter().map(|[lines, columns]| lines * columns * channels).sum();
+        [symbols(&self.bands[..1]), symbols(&self.bands[1..])]
+    }
+}
+
 /// One band of one channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Band {

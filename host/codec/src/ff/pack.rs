@@ -135,6 +135,62 @@ pub(super) fn unpack(bytes: &[u8], signed: bool, symbols: &mut [i16]) -> Result<
     Ok(widths.len() + 4 * there + at_bit.div_ceil(8))
 }
 
+/// Where the parts of a packed sequence are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Parts {
+    /// Bytes of each part: widths, bitmaps, values.
+    pub(super) bytes: [usize; 3],
+    /// Before every so many blocks: bitmaps and bits of values.
+    pub(super) before: Vec<[u32; 2]>,
+}
+
+/// Finds the parts of a sequence without unpacking it, with a note every `stride` blocks. Refuses what [`unpack`]
+/// refuses: whoever unpacks what passed need not check anything.
+pub(super) fn survey(
+    bytes: &[u8],
+    signed: bool,
+    symbols: usize,
+    stride: usize,
+) -> Result<Parts, (usize, &'static str)> {
+    let blocks = symbols.div_ceil(BLOCK);
+    let Some((widths, rest)) = bytes.split_at_checked(blocks.div_ceil(2)) else {
+        return Err((0, "no room for widths"));
+    };
+    let width = |index: usize| u32::from(widths[index / 2] >> (4 * (index % 2)) & 15);
+    let there = (0..blocks).filter(|index| width(*index) > 0).count();
+    let Some((bitmaps, packed)) = rest.split_at_checked(4 * there) else {
+        return Err((widths.len(), "no room for bitmaps"));
+    };
+    let mut left = bitmaps.as_chunks::<4>().0.iter();
+    let mut before = Vec::with_capacity(blocks.div_ceil(stride.max(1)));
+    let mut at_bit = 0usize;
+    for index in 0..blocks {
+        if index % stride.max(1) == 0 {
+            before.push([(there - left.len()) as u32, at_bit as u32]);
+        }
+        let Some(bits) = width(index).checked_sub(1) else { continue };
+        let bitmap = left.next().map_or(0, |bitmap| u32::from_le_bytes(*bitmap));
+        let room = BLOCK.min(symbols - index * BLOCK);
+        if room < BLOCK && bitmap >> room != 0 {
+            return Err((widths.len(), "a bitmap has more bits than symbols"));
+        }
+        let count = bitmap.count_ones() as usize;
+        let mut kept = [0u16; BLOCK];
+        // Only the widest values can be too large, and with a sign not even they.
+        if bits > 13 && !signed {
+            let mut from = at_bit;
+            if take(packed, &mut from, bits, &mut kept[..count]) && kept.iter().any(|k| *k > SYMBOL_MAX as u16) {
+                return Err((widths.len() + 4 * there, "a value is out of range"));
+            }
+        }
+        at_bit += bits as usize * count;
+        if at_bit > 8 * packed.len() {
+            return Err((widths.len() + 4 * there, "no room for values"));
+        }
+    }
+    Ok(Parts { bytes: [widths.len(), 4 * there, at_bit.div_ceil(8)], before })
+}
+
 /// Reads values, plus one; false where the bytes end before.
 #[inline(always)]
 fn take(packed: &[u8], at_bit: &mut usize, bits: u32, values: &mut [u16]) -> bool {
@@ -191,6 +247,8 @@ mod tests {
         assert_eq!(unpack(&bytes, signed, &mut back), Ok(bytes.len()));
         assert_eq!(back, symbols);
         assert!(bytes.len() <= bytes_max(symbols.len()));
+        let parts = survey(&bytes, signed, symbols.len(), 3).unwrap();
+        assert_eq!(parts.bytes.iter().sum::<usize>(), bytes.len());
         bytes
     }
 
@@ -224,10 +282,55 @@ mod tests {
         let bytes = round_trip(&symbols, true);
         let mut back = vec![0; symbols.len()];
         for length in 0..bytes.len() {
-            assert!(unpack(&bytes[..length], true, &mut back).is_err(), "{length}");
+            let refused = unpack(&bytes[..length], true, &mut back).unwrap_err();
+            assert_eq!(survey(&bytes[..length], true, symbols.len(), 1), Err(refused), "{length}");
         }
         let mut beyond = bytes.clone();
         beyond[2 + 4 * 3 + 3] = 0x80;
-        assert_eq!(unpack(&beyond, true, &mut back).unwrap_err().1, "a bitmap has more bits than symbols");
+        let refused = unpack(&beyond, true, &mut back).unwrap_err();
+        assert_eq!(refused.1, "a bitmap has more bits than symbols");
+        assert_eq!(survey(&beyond, true, symbols.len(), 1), Err(refused));
+    }
+
+    #[test]
+    fn a_survey_refuses_what_unpacking_refuses() {
+        let mut state = 7u32;
+        let mut roll = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state >> 16
+        };
+        let mut taken = [0; 2];
+        for _ in 0..20_000 {
+            let symbols = roll() as usize % 100;
+            let mut bytes: Vec<u8> = (0..roll() % 300).map(|_| roll() as u8).collect();
+            // Whole widths and few bits are rarer than noise.
+            bytes.iter_mut().take(2).for_each(|width| *width &= roll() as u8 | 0x10);
+            let signed = roll() % 2 == 0;
+            let unpacked = unpack(&bytes, signed, &mut vec![0; symbols]);
+            let surveyed = survey(&bytes, signed, symbols, 1).map(|parts| parts.bytes.iter().sum::<usize>());
+            assert_eq!(surveyed, unpacked, "{symbols} of {bytes:02x?}");
+            taken[usize::from(unpacked.is_ok())] += 1;
+        }
+        assert!(taken.iter().all(|count| *count > 1_000), "{taken:?}");
+        // 14 bits without a sign may be too large.
+        for (top, fits) in [(8_191u32, true), (8_192, false)] {
+            let value = top.to_le_bytes();
+            let bytes = [15, 1, 0, 0, 0, value[0], value[1]];
+            assert_eq!(unpack(&bytes, false, &mut [0; 5]).is_ok(), fits);
+            assert_eq!(survey(&bytes, false, 5, 1).is_ok(), fits);
+            assert!(unpack(&bytes, true, &mut [0; 5]).is_ok() && survey(&bytes, true, 5, 1).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_survey_notes_what_stands_before() {
+        let mut symbols = vec![0i16; 5 * BLOCK];
+        (symbols[0], symbols[1]) = (3, 2);
+        symbols[2 * BLOCK] = 9;
+        (symbols[4 * BLOCK], symbols[4 * BLOCK + 1]) = (1, 1);
+        let bytes = round_trip(&symbols, false);
+        let parts = survey(&bytes, false, symbols.len(), 2).unwrap();
+        // Two values of two bits, one of four, two of none.
+        assert_eq!(parts, Parts { bytes: [3, 12, 1], before: vec![[0, 0], [1, 4], [2, 8]] });
     }
 }

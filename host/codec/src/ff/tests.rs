@@ -3,6 +3,7 @@ use maps::{Dice, nmse, spots};
 use proptest::prelude::*;
 
 mod bounded;
+mod devices;
 mod hostile;
 #[expect(unreachable_pub, reason = "the benchmark includes the file as well")]
 mod maps;

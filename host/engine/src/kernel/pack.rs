@@ -1,19 +1,17 @@
 //! Activations packed and unpacked on a device, so that only packed bytes cross between it and the processor.
 
-use super::{Shader, WORKGROUP, count, launch, le_bytes, tensor, upload_words};
+use super::{Shader, WORKGROUP, count, launch, le_bytes, lying, tensor, upload_words};
 use crate::JobError;
 use crate::device::OpenDevice;
 use crate::host::{Tensor, device_shape};
 use bps_codec::{Layout, int8};
 use burn::backend::wgpu::into_contiguous;
-use burn::backend::{Cube, TensorMetadata};
 use burn::cubecl::client::Client;
 use burn::cubecl::server::Handle;
-use burn::tensor::DType;
 use bytes::Bytes;
 
 /// Workgroups of a reduction: enough to fill a GPU, few enough to end in few atomics.
-const REDUCTION_GROUPS: usize = 256;
+pub(super) const REDUCTION_GROUPS: usize = 256;
 
 /// How elements are dealt out to rows.
 struct Extents {
@@ -50,15 +48,7 @@ impl Extents {
 /// hold anything.
 pub(crate) fn pack(layout: Layout, values: Tensor, shape: &[usize]) -> Result<Bytes, JobError> {
     let extents = Extents::of(layout, shape)?;
-    // The const rank is not checked; the tensor keeps its own.
-    let values = burn::tensor::Tensor::<1>::from_dispatch(values)
-        .try_into_primitive::<Cube>()
-        .map_err(|e| JobError::failed(format!("not on a device with kernels: {e:?}")))?;
-    if values.dtype() != DType::F32 || values.shape().num_elements() != extents.elements {
-        let (data_type, got) = (values.dtype(), values.shape());
-        return Err(JobError::failed(format!("result is {data_type:?} of shape {got:?}, expected FP32 {shape:?}")));
-    }
-    let values = into_contiguous(values);
+    let values = into_contiguous(lying(values, shape, extents.elements)?);
     let packed = match layout {
         Layout::F16 => pack_halves(&values.client, &values.handle, &extents)?,
         _ => pack_codes(&values.client, &values.handle, &extents)?,

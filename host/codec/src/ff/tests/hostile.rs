@@ -4,7 +4,7 @@ use super::*;
 use crate::ff::cut::CutData;
 
 /// Puts the checksum right, so that what lies behind it is reached.
-fn seal(bytes: &mut [u8]) {
+pub(super) fn seal(bytes: &mut [u8]) {
     let at = bytes.len() - 4;
     let crc = crc32c::crc32c(&bytes[..at]);
     bytes[at..].copy_from_slice(&crc.to_le_bytes());
