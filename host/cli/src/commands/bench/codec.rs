@@ -30,7 +30,7 @@ Rivals
 Speed
   bps bench codec --speed --rivals \"python3 tests/rivals/rivals.py\"
   encodes and decodes a made-up activation of 64 x 112 x 112 elements (3.2 MB, smooth, half zeros) with one thread, in
-  rounds in which all codecs take turns.";
+  rounds in which all codecs take turns. That is minutes with everything of rivals.py; --only names a few.";
 
 /// Compare FF with other codecs: bits, accuracy and time at the cuts of a model.
 #[derive(Clone, Debug, clap::Args)]

@@ -77,8 +77,8 @@ pub(super) fn run(args: &CodecBenchArgs, model: &Path) -> Result<Report> {
 fn chosen(subject: &Subject, names: &[String]) -> Result<Vec<Place>> {
     let (places, _) = subject.net.places();
     if let Some(stranger) = names.iter().find(|name| !places.iter().any(|place| place.name == **name)) {
-        let known: Vec<&str> = places.iter().map(|place| place.name.as_str()).collect();
-        return Err(usage(format!("--at {stranger}: no such value; there are {}", table::clean(&known.join(", ")))));
+        let known: Vec<String> = places.iter().map(|place| table::clean(&place.name)).collect();
+        return Err(usage(format!("--at {stranger}: no such value; there are {}", known.join(", "))));
     }
     let wanted = |place: &Place| names.is_empty() || names.contains(&place.name);
     Ok(places.into_iter().filter(wanted).collect())
