@@ -1,5 +1,6 @@
 //! `bps bench`: figures anyone can reproduce on their own machine.
 
+mod codec;
 mod decide;
 mod kernels;
 mod link;
@@ -17,7 +18,8 @@ Each benchmark runs by itself, in this process, with nothing to prepare. Figures
 turns, so that a machine that changes its speed changes both sides. Close other programs; on a laptop, plug in. Every figure
 is of this machine: compare ratios, not times, with somebody else's.";
 
-/// Measure what the host costs: a decision, a swap, a served request, the way to another host, a device's kernels.
+/// Measure what the host costs: a decision, a swap, a served request, the way to another host, a device's kernels; and FF beside
+/// other codecs.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = format!("{TEACH}\n\n{EXIT_CODES}"))]
 pub(crate) struct BenchArgs {
@@ -36,6 +38,7 @@ enum BenchCommand {
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         rounds: u32,
     },
+    Codec(Box<codec::CodecBenchArgs>),
     /// Swap policies again and again under load: pauses, lost requests, memory. Exit code 1 if one is lost.
     Swap {
         /// Swaps.
@@ -99,6 +102,7 @@ enum BenchCommand {
 pub(crate) async fn run(args: BenchArgs, out: Output) -> Result<()> {
     match args.command {
         BenchCommand::Decide { iterations, rounds } => decide::run(iterations, rounds, out),
+        BenchCommand::Codec(args) => codec::run(&args, out),
         BenchCommand::Swap { swaps, clients } => swap::run(swaps, clients as usize, out).await,
         BenchCommand::Kernels { device, elements, rounds } => kernels::run(&device, elements as usize, rounds, out),
         BenchCommand::Link { bytes, echoes, rounds } => link::run(bytes as usize, echoes, rounds, out).await,

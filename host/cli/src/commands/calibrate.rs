@@ -1,33 +1,30 @@
 //! `bps calibrate`: what FF needs to know of a model, measured with the model.
 
-mod choose;
+pub(super) mod choose;
 mod data;
-mod loss;
+pub(super) mod loss;
 mod made_up;
-mod measure;
-mod net;
+pub(super) mod measure;
+pub(super) mod net;
 mod plan;
-mod probe;
+pub(super) mod probe;
 mod report;
 mod show;
-mod svg;
-mod value;
+pub(super) mod subject;
+pub(super) mod svg;
+pub(super) mod value;
 
-use crate::exit::{EXIT_CODES, usage};
+use crate::exit::EXIT_CODES;
 use crate::model_file;
 use crate::output::Output;
 use crate::progress;
 use crate::table;
 use anyhow::{Context, Result, bail};
 use bps_codec::ff::{PACKAGE_BYTES_MAX, Package};
-use bps_engine::PixelInput;
-use bps_graph::manifest::{self, ModelManifest};
-use loss::Judge;
-use net::{Net, Row};
 use report::{Report, ValueReport};
 use show::Shown;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use subject::{Named, Subject};
 
 const TEACH: &str = "\
 What it does
@@ -123,42 +120,21 @@ fn show(file: &Path, svg: Option<&Path>, out: Output) -> Result<()> {
 }
 
 fn calibrate(args: &CalibrateArgs, model: &Path) -> Result<Report> {
-    let onnx = if model.is_dir() { model.join("model.onnx") } else { model.to_owned() };
-    let graph = Arc::new(model_file::load(&onnx)?);
-    let manifest = read_manifest(&onnx)?;
-    let pixels = manifest.preprocess.as_ref().map(|p| PixelInput::of(&graph, p)).transpose();
-    let pixels = pixels.map_err(|e| usage(format!("{}: {e}", onnx.with_extension("toml").display())))?;
+    let onnx = subject::onnx_of(model);
     let target = args.out.clone().unwrap_or_else(|| onnx.with_extension("ff"));
     // Known before minutes of measuring rather than after.
     model_file::target(&target)?;
     args.svg.as_deref().map(model_file::target).transpose()?;
-    let own = manifest.calibration.data.as_ref().map(|inner| onnx.parent().unwrap_or(Path::new("")).join(inner));
-    let source = args.data.clone().or(own);
-    let net = Net::load(graph.clone(), pixels.clone(), &args.device)?;
-    let fitting = data::Target { graph: &graph, pixels: pixels.as_ref(), classes: net.classes() };
-    let samples = data::load(source.as_deref(), args.labels.as_deref(), args.rows as usize, fitting)?;
-    let judge = match (&samples.labels, net.classes()) {
-        _ if samples.made_up => Judge::Nothing,
-        (Some(labels), Some(_)) => Judge::Labels(labels.clone()),
-        (None, Some(_)) => Judge::Agreement,
-        (_, None) => Judge::Nothing,
-    };
-    let (table_rows, test_rows) = data::halves(samples.inputs.len());
-    let of = |rows: &[usize]| rows.iter().map(|row| &samples.inputs[*row]).collect::<Vec<&Row>>();
-    let (places, left_out) = net.places();
-    let (tables, tests) = (of(&table_rows), of(&test_rows));
-    let clean = measure::answers(&net.whole(&tests)?)?;
-    let bench = value::Bench {
-        net: &net,
-        judge: &judge,
-        tables,
-        tests,
-        test_numbers: test_rows,
-        clean,
-        made_up: samples.made_up,
-        probes: args.probes as usize,
-        seconds: f64::from(args.seconds) / places.len().max(1) as f64,
-    };
+    let subject = Subject::load(&Named {
+        onnx: &onnx,
+        data: args.data.as_deref(),
+        labels: args.labels.as_deref(),
+        rows: args.rows as usize,
+        device: &args.device,
+    })?;
+    let (places, left_out) = subject.net.places();
+    let seconds = f64::from(args.seconds) / places.len().max(1) as f64;
+    let bench = subject.bench(&subject.calibration, &subject.tests, args.probes as usize, seconds)?;
     let bar = progress::bar(100 * places.len() as u64, "calibrating");
     let mut found = Vec::with_capacity(places.len());
     for (number, place) in places.iter().enumerate() {
@@ -167,7 +143,7 @@ fn calibrate(args: &CalibrateArgs, model: &Path) -> Result<Report> {
         found.push(bench.value(place, &done).with_context(|| format!("value {}", place.name))?);
     }
     bar.finish_and_clear();
-    let package = Package::new(graph.digest, found.iter().map(|f| f.package.clone()).collect())?;
+    let package = Package::new(subject.net.graph().digest, found.iter().map(|f| f.package.clone()).collect())?;
     let bytes = package.to_bytes()?;
     model_file::write(&target, &bytes)?;
     if let Some(svg) = &args.svg {
@@ -176,27 +152,13 @@ fn calibrate(args: &CalibrateArgs, model: &Path) -> Result<Report> {
     Ok(Report {
         file: target,
         bytes: bytes.len(),
-        source: samples.source.clone(),
-        rows: samples.inputs.len(),
-        loss_by: judge.name(),
-        made_up: samples.made_up,
+        source: subject.source.clone(),
+        rows: subject.inputs.len(),
+        loss_by: subject.judge.name(),
+        made_up: subject.made_up,
         values: found.iter().map(ValueReport::of).collect(),
         left_out,
     })
-}
-
-/// `model.toml` beside `model.onnx`, or NAME.toml beside NAME.onnx; the defaults where there is none.
-fn read_manifest(onnx: &Path) -> Result<ModelManifest> {
-    const BYTES_MAX: u64 = 64 << 10;
-    let path = onnx.with_extension("toml");
-    match std::fs::metadata(&path) {
-        Err(_) => Ok(ModelManifest::default()),
-        Ok(found) if found.len() > BYTES_MAX => bail!("{} has more than {BYTES_MAX} bytes", path.display()),
-        Ok(_) => {
-            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            manifest::parse(&text).with_context(|| path.display().to_string())
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,14 +7,14 @@
 const ERROR_MIN: f32 = 1e-12;
 
 /// Bits of an element and relative squared error.
-pub(super) type Point = (f32, f32);
+pub(in crate::commands) type Point = (f32, f32);
 
 fn logarithm(error: f32) -> f32 {
     error.max(ERROR_MIN).ln()
 }
 
 /// The fewest bits with which a curve has at most this error; none where it never has.
-pub(super) fn bits_at(curve: &[Point], error: f32) -> Option<f32> {
+pub(in crate::commands) fn bits_at(curve: &[Point], error: f32) -> Option<f32> {
     let mut points = curve.to_vec();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     let at = points.iter().position(|(_, e)| *e <= error)?;

@@ -23,11 +23,11 @@ const Z: f64 = 1.96;
 const ERROR_MAX: f64 = 1e9;
 
 /// The outputs of one row.
-pub(super) type Answer = Vec<Vec<f32>>;
+pub(in crate::commands) type Answer = Vec<Vec<f32>>;
 
 /// What is a good answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Judge {
+pub(in crate::commands) enum Judge {
     /// The right class of each row.
     Labels(Vec<usize>),
     /// The answer without a codec.
@@ -38,7 +38,7 @@ pub(super) enum Judge {
 
 impl Judge {
     /// Its name.
-    pub(super) fn name(&self) -> &'static str {
+    pub(in crate::commands) fn name(&self) -> &'static str {
         match self {
             Self::Labels(_) => "labels",
             Self::Agreement => "agreement",
@@ -47,7 +47,12 @@ impl Judge {
     }
 
     /// Compares these rows; none where there is no judging. Also counts rows whose first class is another one.
-    pub(super) fn loss(&self, rows: &[usize], clean: &[&Answer], coded: &[Answer]) -> (Option<Loss>, usize) {
+    pub(in crate::commands) fn loss(
+        &self,
+        rows: &[usize],
+        clean: &[&Answer],
+        coded: &[Answer],
+    ) -> (Option<Loss>, usize) {
         let tops = || clean.iter().zip(coded).map(|(clean, coded)| (top(clean), top(coded)));
         let changed = tops().filter(|(clean, coded)| clean != coded).count();
         let loss = match self {
@@ -94,7 +99,7 @@ fn interval(lost: usize, won: usize, rows: usize) -> Loss {
 }
 
 /// Relative squared error: see the module.
-pub(super) fn output_error(clean: &[&Answer], coded: &[Answer]) -> f32 {
+pub(in crate::commands) fn output_error(clean: &[&Answer], coded: &[Answer]) -> f32 {
     let outputs = clean.first().map_or(0, |answer| answer.len());
     let of = |output: usize| {
         let (mut error, mut energy) = (0.0f64, 0.0f64);

@@ -10,16 +10,16 @@ use bps_types::HostTensor;
 const INT8_ZSTD: u8 = 5;
 
 /// Rows at a cut, with what becomes of them without a codec.
-pub(super) struct Trial<'a> {
-    pub(super) net: &'a Net,
-    pub(super) place: &'a Place,
+pub(in crate::commands) struct Trial<'a> {
+    pub(in crate::commands) net: &'a Net,
+    pub(in crate::commands) place: &'a Place,
     /// The values of the cut.
-    pub(super) rows: Vec<&'a Row>,
+    pub(in crate::commands) rows: Vec<&'a Row>,
     /// The numbers of the rows, for the judge.
-    pub(super) numbers: Vec<usize>,
+    pub(in crate::commands) numbers: Vec<usize>,
     /// Their answers without a codec.
-    pub(super) clean: Vec<&'a Answer>,
-    pub(super) judge: &'a Judge,
+    pub(in crate::commands) clean: Vec<&'a Answer>,
+    pub(in crate::commands) judge: &'a Judge,
 }
 
 /// What a codec does.
@@ -37,28 +37,44 @@ pub(super) struct Effect {
     pub(super) changed: usize,
 }
 
+/// What becomes of the answers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::commands) struct Judged {
+    /// Relative squared error of the outputs.
+    pub(in crate::commands) output_nmse: f32,
+    /// Accuracy lost, where somebody judges.
+    pub(in crate::commands) loss: Option<Loss>,
+    /// Rows with another first class.
+    pub(in crate::commands) changed: usize,
+}
+
 impl Trial<'_> {
     /// Sends the value of each row through a codec, and the rows on through the rest of the model. `code` gives what is
     /// decoded and the bytes that travelled.
     pub(super) fn effect(&self, code: impl Fn(&HostTensor) -> Result<(HostTensor, usize)> + Sync) -> Result<Effect> {
         let place = self.place;
-        let coded = each(&self.rows, |row| {
-            let (value, bytes) = code(&shaped(&row[place.at], place)?)?;
-            Ok((replaced(row, place, &value)?, bytes))
-        })?;
+        let coded = each(&self.rows, |row| code(&shaped(&row[place.at], place)?))?;
         let mut sizes: Vec<f32> =
             coded.iter().map(|(_, bytes)| 8.0 * *bytes as f32 / place.elements().max(1) as f32).collect();
         sizes.sort_by(f32::total_cmp);
-        let coded: Vec<&Row> = coded.iter().map(|(row, _)| row).collect();
-        let answers = answers(&self.net.tail(place.cut, &coded)?)?;
-        let (loss, changed) = self.judge.loss(&self.numbers, &self.clean, &answers);
+        let values: Vec<HostTensor> = coded.into_iter().map(|(value, _)| value).collect();
+        let Judged { output_nmse, loss, changed } = self.judged(&values)?;
         Ok(Effect {
             bits: sizes.iter().sum::<f32>() / sizes.len().max(1) as f32,
             bits_p95: sizes.get((sizes.len() * 95).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0.0),
-            output_nmse: output_error(&self.clean, &answers),
+            output_nmse,
             loss,
             changed,
         })
+    }
+
+    /// Sends the rows on through the rest of the model with these values at the place, one for each row.
+    pub(in crate::commands) fn judged(&self, values: &[HostTensor]) -> Result<Judged> {
+        let rows = self.rows.iter().zip(values).map(|(row, value)| replaced(row, self.place, value));
+        let rows = rows.collect::<Result<Vec<Row>>>()?;
+        let answers = answers(&self.net.tail(self.place.cut, &rows.iter().collect::<Vec<_>>())?)?;
+        let (loss, changed) = self.judge.loss(&self.numbers, &self.clean, &answers);
+        Ok(Judged { output_nmse: output_error(&self.clean, &answers), loss, changed })
     }
 
     /// Of FF with a package.
@@ -80,7 +96,7 @@ impl Trial<'_> {
 }
 
 /// The value as FF takes it.
-pub(super) fn shaped(value: &HostTensor, place: &Place) -> Result<HostTensor> {
+pub(in crate::commands) fn shaped(value: &HostTensor, place: &Place) -> Result<HostTensor> {
     Ok(HostTensor::new(value.data_type(), place.shape.clone(), value.data().clone())?)
 }
 
@@ -92,7 +108,7 @@ pub(super) fn replaced(row: &Row, place: &Place, value: &HostTensor) -> Result<R
 }
 
 /// Outputs as numbers.
-pub(super) fn answers(rows: &[Row]) -> Result<Vec<Answer>> {
+pub(in crate::commands) fn answers(rows: &[Row]) -> Result<Vec<Answer>> {
     let one = |row: &Row| row.iter().map(|tensor| Ok(tensor.to_f32()?)).collect::<Result<Answer>>();
     rows.iter().map(one).collect()
 }

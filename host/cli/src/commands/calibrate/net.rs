@@ -14,34 +14,34 @@ use std::sync::{Arc, mpsc};
 const BATCH_ROWS: usize = 32;
 
 /// The tensors of one row: inputs, values of a cut, or outputs.
-pub(super) type Row = Vec<HostTensor>;
+pub(in crate::commands) type Row = Vec<HostTensor>;
 
 /// A model on a device.
-pub(super) struct Net {
+pub(in crate::commands) struct Net {
     engine: Engine,
     model: Model,
     /// Shapes of one row.
-    pub(super) shapes: Shapes,
+    pub(in crate::commands) shapes: Shapes,
 }
 
 /// A value that crosses a cut.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Place {
+pub(in crate::commands) struct Place {
     /// The value's name.
-    pub(super) name: String,
+    pub(in crate::commands) name: String,
     /// Index of the first cut it crosses.
-    pub(super) cut: usize,
+    pub(in crate::commands) cut: usize,
     /// Where it stands among the values of the cut.
-    pub(super) at: usize,
+    pub(in crate::commands) at: usize,
     /// Of one row, as FF takes it: tensors of more than four extents are lines of features.
-    pub(super) shape: Vec<usize>,
+    pub(in crate::commands) shape: Vec<usize>,
     /// Operations before the cut and after it, one row.
-    pub(super) flops: (u64, u64),
+    pub(in crate::commands) flops: (u64, u64),
 }
 
 impl Place {
     /// Elements of a row.
-    pub(super) fn elements(&self) -> usize {
+    pub(in crate::commands) fn elements(&self) -> usize {
         self.shape.iter().product()
     }
 }
@@ -56,7 +56,7 @@ impl Net {
         Ok(Self { engine, model, shapes })
     }
 
-    pub(super) fn graph(&self) -> &Graph {
+    pub(in crate::commands) fn graph(&self) -> &Graph {
         self.model.graph()
     }
 
@@ -71,7 +71,7 @@ impl Net {
 
     /// Every value that crosses a cut between the input and the output, each once, and the names of those that FF does not
     /// take. The model's inputs are left out: they travel as they came.
-    pub(super) fn places(&self) -> (Vec<Place>, Vec<String>) {
+    pub(in crate::commands) fn places(&self) -> (Vec<Place>, Vec<String>) {
         let graph = self.graph();
         let flops: Vec<u64> = (0..graph.layers.len()).map(|layer| graph.flops(layer, &self.shapes)).collect();
         let (mut places, mut left_out) = (Vec::new(), Vec::new());
@@ -98,12 +98,12 @@ impl Net {
     }
 
     /// The values of a cut, for each row of inputs.
-    pub(super) fn head(&self, inputs: &[&Row], cut: usize) -> Result<Vec<Row>> {
+    pub(in crate::commands) fn head(&self, inputs: &[&Row], cut: usize) -> Result<Vec<Row>> {
         self.rows(inputs, 0, cut, |rows| Ok(JobInput::Requests(rows.iter().copied().cloned().collect())))
     }
 
     /// The outputs, for each row of the values of a cut.
-    pub(super) fn tail(&self, cut: usize, values: &[&Row]) -> Result<Vec<Row>> {
+    pub(in crate::commands) fn tail(&self, cut: usize, values: &[&Row]) -> Result<Vec<Row>> {
         let last = self.graph().cuts.len() - 1;
         self.rows(values, cut, last, |rows| {
             let count = rows.first().map_or(0, |row| row.len());
@@ -113,7 +113,7 @@ impl Net {
     }
 
     /// The outputs of whole rows.
-    pub(super) fn whole(&self, inputs: &[&Row]) -> Result<Vec<Row>> {
+    pub(in crate::commands) fn whole(&self, inputs: &[&Row]) -> Result<Vec<Row>> {
         self.head(inputs, self.graph().cuts.len() - 1)
     }
 
@@ -156,7 +156,7 @@ fn ff_shape(shape: &[usize]) -> Vec<usize> {
 }
 
 /// Rows one behind another.
-fn join(parts: &[&HostTensor]) -> Result<HostTensor> {
+pub(in crate::commands) fn join(parts: &[&HostTensor]) -> Result<HostTensor> {
     let [first, rest @ ..] = parts else { bail!("no rows") };
     if rest.is_empty() {
         return Ok(HostTensor::clone(first));

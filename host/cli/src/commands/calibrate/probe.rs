@@ -33,7 +33,7 @@ const SEED: u64 = 0x7072_6f62;
 
 /// The weights of a value's planes in each mode, band after band, channels inside, from at most `runs` tail runs over these
 /// rows. None where no band and channel seems to matter.
-pub(super) fn weights(net: &Net, place: &Place, rows: &[&Row], runs: usize) -> Result<Option<Weights>> {
+pub(in crate::commands) fn weights(net: &Net, place: &Place, rows: &[&Row], runs: usize) -> Result<Option<Weights>> {
     let clean = answers(&net.tail(place.cut, rows)?)?;
     let clean: Vec<&Answer> = clean.iter().collect();
     let values = rows.iter().map(|row| shaped(&row[place.at], place)).collect::<Result<Vec<HostTensor>>>()?;

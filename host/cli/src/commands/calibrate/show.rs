@@ -1,7 +1,7 @@
 //! What a package says, for people and machines.
 
 use super::report::curves;
-use super::svg::{self, Line};
+use super::svg::{self, Heights, Line};
 use crate::table::{self, Table};
 use bps_codec::ff::{Curve, CutPackage, Mode, Origin, Package};
 use serde::Serialize;
@@ -78,12 +78,12 @@ impl Shown {
         let line = |cut: &ShownCut| {
             let error = |rate: &Rate| if measured { rate.output_nmse } else { Some(rate.nmse) };
             let point = |rate: &Rate| Some((f64::from(rate.bits), f64::from(error(rate)?)));
-            Line { name: cut.name.clone(), points: cut.rates.iter().filter_map(point).collect() }
+            Line { name: cut.name.clone(), points: cut.rates.iter().filter_map(point).collect(), stands_out: false }
         };
         let lines: Vec<Line> = self.cuts.iter().map(line).collect();
         let of =
             if measured { "relative squared error of the outputs" } else { "relative squared error of the values" };
-        svg::plot(&lines, "bits per element", of)
+        svg::plot(&lines, Heights::Logarithmic, "bits per element", of)
     }
 }
 

@@ -1,6 +1,9 @@
+use super::loss::Judge;
+use super::net::{Net, Row};
 use super::*;
 use bps_codec::ff::{CutPackage, Mode, Origin};
 use clap::Parser;
+use std::sync::Arc;
 
 #[derive(Parser)]
 struct Line {

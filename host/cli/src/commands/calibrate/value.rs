@@ -29,7 +29,7 @@ const HOPELESS_LOSS: f32 = 0.2;
 const HOPELESS_ERROR: f32 = 0.5;
 
 /// What values are measured with.
-pub(super) struct Bench<'a> {
+pub(in crate::commands) struct Bench<'a> {
     pub(super) net: &'a Net,
     pub(super) judge: &'a Judge,
     /// Inputs for tables and weights.
@@ -49,9 +49,9 @@ pub(super) struct Bench<'a> {
 }
 
 /// A value with its package.
-pub(super) struct Calibrated {
+pub(in crate::commands) struct Calibrated {
     pub(super) place: Place,
-    pub(super) package: CutPackage,
+    pub(in crate::commands) package: CutPackage,
     /// Modes whose steps follow the model's sensitivity.
     pub(super) weighted: Vec<Mode>,
     /// Rows behind errors and losses.
@@ -67,7 +67,7 @@ type Effects = BTreeMap<(Mode, u8), Effect>;
 
 impl Bench<'_> {
     /// Calibrates one value and measures it. `done` hears the share of the work that is behind.
-    pub(super) fn value(&self, place: &Place, done: &dyn Fn(f32)) -> Result<Calibrated> {
+    pub(in crate::commands) fn value(&self, place: &Place, done: &dyn Fn(f32)) -> Result<Calibrated> {
         let modes = modes(place)?;
         let plan = Plan::of(&self.task(place, modes.len())?);
         let tables = self.net.head(&some(&self.tables, plan.tables), place.cut)?;
