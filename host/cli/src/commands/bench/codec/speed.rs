@@ -86,7 +86,7 @@ pub(super) fn run(args: &CodecBenchArgs, out: Output) -> Result<()> {
     let samples = (1..=SAMPLES).map(made_up).collect::<Result<Vec<_>>>()?;
     let package = calibrated(&samples)?;
     let joined = join(&samples.iter().collect::<Vec<_>>())?;
-    let mut ways = vec![measure::ours().map(|codec| settings(codec)).collect::<Vec<_>>()];
+    let mut ways = vec![measure::ours().map(settings).collect::<Vec<_>>()];
     for (number, rival) in rivals.iter_mut().enumerate() {
         let listed = rival.fit(&joined, None)?.into_iter().filter(|l| l.timed == measure::LIBRARY);
         let listed = listed.filter(|l| args.only.is_empty() || args.only.contains(&l.name));
@@ -154,9 +154,12 @@ fn made_up(seed: u64) -> Result<HostTensor> {
     Ok(HostTensor::from_f32(SHAPE.to_vec(), &values)?)
 }
 
+/// Bits an element, error of the values, and seconds of encoding and decoding.
+type Trip = (f64, f32, (f64, f64));
+
 impl Stand<'_> {
-    /// There and back: bits, error of the values, and seconds of encoding and decoding. The inner error is the codec's.
-    fn go(&mut self, way: &Way) -> Result<Result<(f64, f32, (f64, f64)), String>> {
+    /// There and back. The inner error is the codec's.
+    fn go(&mut self, way: &Way) -> Result<Result<Trip, String>> {
         let coded = match way {
             Way::Ours(codec, rate) => code(codec, *rate, &self.activation, &self.package, NAME, &self.one)?,
             Way::Of(number, listed, setting) => {
