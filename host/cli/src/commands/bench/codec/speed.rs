@@ -72,6 +72,16 @@ struct Timed {
     seconds: Vec<(f64, f64)>,
 }
 
+/// What a way gives.
+struct Gone {
+    /// Of an element.
+    bits: f64,
+    /// Of the values.
+    error: f32,
+    /// Of encoding and of decoding.
+    seconds: (f64, f64),
+}
+
 /// What ways need.
 struct Stand<'a> {
     activation: HostTensor,
@@ -105,8 +115,8 @@ pub(super) fn run(args: &CodecBenchArgs, out: Output) -> Result<()> {
     for _ in 0..args.rounds {
         for one in &mut timed {
             // A codec that worked before and now does not is not timed in this round.
-            if let Ok((_, _, seconds)) = stand.go(&one.way)? {
-                one.seconds.push(seconds);
+            if let Ok(gone) = stand.go(&one.way)? {
+                one.seconds.push(gone.seconds);
             }
         }
         bar.inc(1);
@@ -154,12 +164,9 @@ fn made_up(seed: u64) -> Result<HostTensor> {
     Ok(HostTensor::from_f32(SHAPE.to_vec(), &values)?)
 }
 
-/// Bits an element, error of the values, and seconds of encoding and decoding.
-type Trip = (f64, f32, (f64, f64));
-
 impl Stand<'_> {
     /// There and back. The inner error is the codec's.
-    fn go(&mut self, way: &Way) -> Result<Result<Trip, String>> {
+    fn go(&mut self, way: &Way) -> Result<Result<Gone, String>> {
         let coded = match way {
             Way::Ours(codec, rate) => code(codec, *rate, &self.activation, &self.package, NAME, &self.one)?,
             Way::Of(number, listed, setting) => {
@@ -173,15 +180,16 @@ impl Stand<'_> {
         let seconds = coded.encode_seconds.zip(coded.decode_seconds);
         let seconds = seconds.ok_or_else(|| anyhow!("{} is timed but gives no times", way.codec()))?;
         let error = error(&self.activation.to_f32()?, &coded.decoded.to_f32()?);
-        Ok(Ok((coded.bits / self.activation.shape().iter().product::<usize>() as f64, error, seconds)))
+        let bits = coded.bits / self.activation.shape().iter().product::<usize>() as f64;
+        Ok(Ok(Gone { bits, error, seconds }))
     }
 
     /// The coarsest of a codec's settings for each error.
     fn coarsest(&mut self, settings: &[Way]) -> Result<Vec<Timed>> {
         let mut seen = Vec::new();
         for way in settings {
-            if let Ok((bits, error, _)) = self.go(way)? {
-                seen.push((way, bits, error));
+            if let Ok(gone) = self.go(way)? {
+                seen.push((way, gone.bits, gone.error));
             }
         }
         let at = |limit: f32| {
