@@ -7,6 +7,10 @@ use indexmap::IndexMap;
 
 /// Weight of a new observation in a smoothed ratio.
 const SMOOTHING: f32 = 0.2;
+/// The same for batch sizes that did not run: what slows one (another program, heat) slows all.
+const SMOOTHING_OF_OTHERS: f32 = 0.05;
+/// One execution is taken to be at most so many times slower or quicker than believed.
+const OBSERVED_STEP: f32 = 4.0;
 /// A table is told to policies again when a correction has moved this far from 1.
 const REPUBLISH_RATIO: f32 = 1.25;
 /// And not more often than this.
@@ -16,21 +20,39 @@ const RAW_BITS: f32 = 32.0;
 /// Arrivals are averaged over this many seconds.
 const ARRIVAL_WINDOW_S: f64 = 1.0;
 
-/// Exponentially weighted arrival rate.
+/// After so many windows without arrivals counting begins anew.
+const ARRIVAL_PAUSE: f64 = 5.0;
+/// What came within so many seconds of that says little of what will come.
+const ARRIVAL_LEAST_S: f64 = 0.05;
+
+/// Exponentially weighted arrival rate; a young one is over what it has seen, not over a window that had not begun.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ArrivalRate {
-    per_second: f64,
+    /// Arrivals in the window, those long ago with less weight.
+    weighted: f64,
     last: Nanos,
+    /// When the first of them came.
+    began: Nanos,
 }
 
 impl ArrivalRate {
     pub(crate) fn arrived(&mut self, now: Nanos) {
-        self.per_second = self.at(now) + 1.0 / ARRIVAL_WINDOW_S;
+        let left = self.left(now);
+        if self.weighted == 0.0 || left < libm::exp(-ARRIVAL_PAUSE) {
+            *self = Self { weighted: 0.0, last: now, began: now };
+        }
+        self.weighted = self.weighted * left + 1.0;
         self.last = now;
     }
 
     pub(crate) fn at(&self, now: Nanos) -> f64 {
-        self.per_second * libm::exp(-now.since(self.last).as_secs_f64() / ARRIVAL_WINDOW_S)
+        let seen = now.since(self.began).as_secs_f64().max(ARRIVAL_LEAST_S);
+        self.weighted * self.left(now) / (ARRIVAL_WINDOW_S * (1.0 - libm::exp(-seen / ARRIVAL_WINDOW_S)))
+    }
+
+    /// What weight the last arrival still has.
+    fn left(&self, now: Nanos) -> f64 {
+        libm::exp(-now.since(self.last).as_secs_f64() / ARRIVAL_WINDOW_S)
     }
 }
 
@@ -187,9 +209,13 @@ impl Costs {
         if predicted <= 0.0 {
             return None;
         }
-        let slot = &mut cost.correction[bucket(seen.rows)];
-        let ratio = (seen.elapsed.0 as f64 / predicted) as f32 * *slot;
-        *slot = (*slot + SMOOTHING * (ratio - *slot)).clamp(1e-3, 1e3);
+        let seen_size = bucket(seen.rows);
+        let step = (seen.elapsed.0 as f64 / predicted) as f32;
+        let ratio = step.clamp(1.0 / OBSERVED_STEP, OBSERVED_STEP) * cost.correction[seen_size];
+        for (size, slot) in cost.correction.iter_mut().enumerate() {
+            let weight = if size == seen_size { SMOOTHING } else { SMOOTHING_OF_OTHERS };
+            *slot = (*slot + weight * (ratio - *slot)).clamp(1e-3, 1e3);
+        }
         let moved = cost.correction.iter().any(|c| *c > REPUBLISH_RATIO || *c < 1.0 / REPUBLISH_RATIO);
         if !moved || now.since(cost.told) < REPUBLISH_EVERY {
             return None;
@@ -264,7 +290,8 @@ mod tests {
         let predicted = costs.predict(1, 2, 8, 0, 2).0;
         assert!((3_000..=3_300).contains(&predicted), "{predicted}");
         assert!(told.is_some_and(|t| t.measured));
-        assert_eq!(costs.predict(1, 2, 1, 0, 2), Nanos(200), "another batch size keeps its own figure");
+        let other = costs.predict(1, 2, 1, 0, 2).0;
+        assert!((250..=350).contains(&other), "another batch size follows from afar: {other}");
     }
 
     #[test]
@@ -274,5 +301,18 @@ mod tests {
         let settled = rate.at(Nanos::from_secs(5));
         assert!((900.0..1_100.0).contains(&settled), "{settled}");
         assert!(rate.at(Nanos::from_secs(15)) < 1.0);
+    }
+
+    #[test]
+    fn arrival_rate_is_right_from_the_beginning_and_after_a_pause() {
+        let mut rate = ArrivalRate::default();
+        for begin in [0, 60_000] {
+            (0..100).for_each(|i| rate.arrived(Nanos::from_millis(begin + i)));
+            let young = rate.at(Nanos::from_millis(begin + 100));
+            assert!((900.0..1_100.0).contains(&young), "{young}");
+        }
+        rate.arrived(Nanos::from_secs(120));
+        let one = rate.at(Nanos::from_secs(120));
+        assert!((15.0..25.0).contains(&one), "a single one is no flood: {one}");
     }
 }

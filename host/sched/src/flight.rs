@@ -282,3 +282,17 @@ impl Flights {
         (late, next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_slow_execution_is_not_believed_and_many_are() {
+        let mut device = DeviceState::default();
+        device.learn(Nanos(1_000), Nanos(1_000_000));
+        assert!(device.slowdown < 1.5, "{}", device.slowdown);
+        (0..60).for_each(|_| device.learn(Nanos(1_000), Nanos(1_000_000)));
+        assert!(device.slowdown > 900.0, "{}", device.slowdown);
+    }
+}

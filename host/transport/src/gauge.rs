@@ -4,8 +4,8 @@
 //! so that a drop shows within [`FADE_BUSY`] of traffic, and with idle time, so that an old figure gives way to probes.
 //! **Round trip** is the least of the last seconds' pings, smoothed: whatever is above it is our own queue, which the
 //! backlog tells already. Unless the backlog does not explain it: where each of a second's pings took longer than that and
-//! what was queued before it, the way itself has become longer, and older pings are forgotten. **Clock offset** comes from that same ping, as NTP does it: the faster a ping, the less its two
-//! ways can differ.
+//! what was queued before it, the way itself has become longer, and older pings are forgotten. **Clock offset** comes from
+//! that same ping, as NTP does it: the faster a ping, the less its two ways can differ.
 
 use bps_types::Nanos;
 use bps_wire::Progress;

@@ -3,8 +3,8 @@
 use crate::config::{self, Config, Mode};
 use bps_policy_planner::{Aimd, Estimates, Gather, Learned, STATE_SCHEMA, Whys};
 use bps_policy_sdk::{
-    ConfigError, Decision, DecisionBuilder, Manifest, Nanos, Origin, Outcome, Policy, Room, Snapshot, Table, TableKind,
-    World, WorldInfo, metric,
+    ConfigError, Decision, DecisionBuilder, Manifest, Nanos, Origin, Outcome, Policy, Room, Snapshot, Table, World,
+    WorldInfo, metric,
 };
 
 /// Indices into the manifest's reasons.
@@ -57,16 +57,12 @@ impl Policy for Batching {
     }
 
     fn table_changed(&mut self, now: Table) {
-        // A measured table is newer than what was learned on top of its predecessor; the same one again is not.
-        let known = self.world.costs().table(now.model, now.device, now.codec, now.kind);
-        if now.kind == TableKind::StageNanos && known.is_some_and(|known| known.values != now.values) {
-            self.estimates.forget(now.model, now.device);
-        }
+        self.estimates.table_changes(&self.world, &now);
         self.world.insert(now);
     }
 
     fn decide(&mut self, now: &Snapshot) -> Decision {
-        self.estimates.now = now.now;
+        self.estimates.begin(now.now);
         let mut decision = DecisionBuilder::new();
         let mut room = Room::of(now);
         decision.join_when_due(&self.world, now, &mut room, self.gather.lead);

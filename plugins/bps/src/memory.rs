@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Names the layout below. A blob of `batching` is welcome too: it is the part `learned`.
-pub(crate) const SCHEMA: &str = "bps-joint-1";
+pub(crate) const SCHEMA: &str = "bps-joint-2";
 
 /// Everything, floats as their bits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

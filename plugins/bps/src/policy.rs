@@ -6,8 +6,8 @@ use crate::memory::{self, Memory};
 use crate::serve::Serve;
 use bps_policy_planner::{Estimates, Gather, Learned, Now, STATE_SCHEMA, Tag, Whys};
 use bps_policy_sdk::{
-    ConfigError, Decision, DecisionBuilder, Manifest, Nanos, Origin, Outcome, Policy, Room, Snapshot, Table, TableKind,
-    World, WorldInfo, metric,
+    ConfigError, Decision, DecisionBuilder, Manifest, Nanos, Origin, Outcome, Policy, Room, Snapshot, Table, World,
+    WorldInfo, metric,
 };
 use std::collections::BTreeMap;
 
@@ -73,11 +73,7 @@ impl Policy for Bps {
     }
 
     fn table_changed(&mut self, now: Table) {
-        // A measured table is newer than what was learned on top of its predecessor; the same one again is not.
-        let known = self.world.costs().table(now.model, now.device, now.codec, now.kind);
-        if now.kind == TableKind::StageNanos && known.is_some_and(|known| known.values != now.values) {
-            self.estimates.forget(now.model, now.device);
-        }
+        self.estimates.table_changes(&self.world, &now);
         let model = now.model;
         self.world.insert(now);
         self.rebuild(model);
@@ -87,7 +83,7 @@ impl Policy for Bps {
         let mut decision = DecisionBuilder::new();
         let mut room = Room::of(now);
         decision.join_when_due(&self.world, now, &mut room, self.gather.lead);
-        self.estimates.now = now.now;
+        self.estimates.begin(now.now);
         let mut present = Now::of(&self.world, now, self.config.stale_ms * 1_000_000);
         present.follow(&room);
         // Models of which nothing more should go out now.

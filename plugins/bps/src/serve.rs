@@ -14,13 +14,30 @@ use crate::known::InUse;
 use crate::policy::why;
 use crate::turns::Turns;
 use bps_policy_planner::{Gather, LaneClass, Line, Now, Plan, PlannedLane, Spans, Tag, Way, choose_pipelined};
-use bps_policy_sdk::{DecisionBuilder, ModelInfo, Nanos, QueueView, Request, Room, World};
+use bps_policy_sdk::{DecisionBuilder, ModelInfo, Nanos, QueueView, Request, Room, TABLE_BATCHES, World};
 use std::collections::BTreeMap;
 
 /// Dispatches for one queue in one decision, at most; the next decision makes more.
 const DISPATCHES_MAX: u32 = 16;
 /// A batch is cut into pieces that overlap only for this gain.
 const PIECES_GAIN: f64 = 0.95;
+
+/// A batch for another host may wait for this part of the time to its answer, so that others come along.
+const GATHER_SHARE: f64 = 0.125;
+
+/// And no longer than this, nanoseconds.
+const GATHER_MAX: f64 = 2e6;
+
+/// What a row may cost more in a smaller batch.
+const NEARLY: f64 = 1.05;
+
+/// The fewest rows, of at most so many, whose batch is nearly as good for each row.
+fn economical(way: &Way<'_>, rows_max: u32) -> u32 {
+    let cost = |rows: u32| way.spans(rows).slowest() / f64::from(rows);
+    let sizes = || TABLE_BATCHES.into_iter().filter(|rows| *rows < rows_max).chain([rows_max]);
+    let least = sizes().map(cost).fold(f64::MAX, f64::min);
+    sizes().find(|rows| cost(*rows) <= least * NEARLY).unwrap_or(rows_max)
+}
 
 /// A queue's service.
 pub(crate) struct Serve<'a> {
@@ -120,14 +137,15 @@ impl Serve<'_> {
         // Rows a nanosecond that come while these are on their way, and wait behind them.
         let coming = f64::from(queue.arrivals_per_second.max(0.0)).min(1e9) / 1e9;
         let choices = self.choices(heads, first, (waiting, coming), &sizes, now);
-        let until = pour(&choices, waiting, &sizes);
         let quickest = choices.iter().map(|choice| choice.scores[0]).fold(f64::MAX, f64::min);
+        // One alone goes where it is answered first.
+        let (until, part) = if waiting > 1 { pour(&choices, (waiting, coming), &sizes) } else { (quickest, 1.0) };
         let mut in_play: Vec<&Choice<'_>> =
             choices.iter().filter(|choice| choice.scores[0] <= until.max(quickest)).collect();
         in_play.sort_by(|a, b| self.order(a).cmp(&self.order(b)).then(a.scores[0].total_cmp(&b.scores[0])));
         // Lanes over the same devices differ in what they send: where the one whose turn it is must wait, so must they.
         let mut tried: Vec<(Option<u32>, Option<u32>)> = vec![];
-        for choice in in_play {
+        for choice in &in_play {
             let over = (choice.planned.lane.head, choice.planned.lane.tail);
             if tried.contains(&over) || !choice.way.has_room() || is_uncertain(choice) {
                 continue;
@@ -138,7 +156,13 @@ impl Serve<'_> {
                 decision.wake_after(busy as Nanos);
                 continue;
             }
-            let share = choice.rows_by(until, &sizes);
+            // What other devices can begin with now is left to them, and for one here that is busy still its next batch.
+            let others = in_play.iter().filter(|other| other.is_best && !other.shares(choice));
+            let theirs: f64 = others.map(|other| self.reserved(other, other.rows_by(until, &sizes) * part)).sum();
+            let share = choice.rows_by(until, &sizes).min(f64::from(waiting) - theirs);
+            if share < 0.01 {
+                continue;
+            }
             let rows = ((share - 0.01).ceil().max(1.0)).min(f64::from(rows_max)) as u32;
             let batch = self.batch(heads, choice, rows, waiting);
             let hold = choice.way.hold(batch.rows, self.lead());
@@ -146,9 +170,31 @@ impl Serve<'_> {
                 decision.wake_after(hold as Nanos);
                 continue;
             }
+            // Each message is work for two hosts: a few more rows are here before it would have been noticed.
+            let gather = (choice.scores[0] * GATHER_SHARE).min(GATHER_MAX);
+            if choice.planned.lane.tail.is_some() && f64::from(batch.rows) < coming * gather {
+                continue;
+            }
             return Some((choice.at, batch));
         }
         self.probe(heads, now)
+    }
+
+    /// Of the rows that a device can answer, those that are not to go elsewhere.
+    fn reserved(&self, choice: &Choice<'_>, rows: f64) -> f64 {
+        if self.is_open(choice) {
+            rows
+        } else if choice.planned.lane.class() == LaneClass::Here {
+            rows.min(f64::from(economical(&choice.way, (rows.ceil() as u32).max(1))))
+        } else {
+            0.0
+        }
+    }
+
+    /// Whether a row that takes it goes out now.
+    fn is_open(&self, choice: &Choice<'_>) -> bool {
+        let busy = choice.way.head.map_or(0.0, |head| head.free_in - self.lead());
+        choice.way.has_room() && !is_uncertain(choice) && busy <= 0.0 && choice.way.hold(1, self.lead()) <= 0.0
     }
 
     fn lead(&self) -> f64 {

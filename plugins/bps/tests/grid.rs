@@ -3,7 +3,7 @@
 use baselines::Baselines;
 use batching::Batching;
 use bps::Bps;
-use bps_policy_planner::testing::{Bench, Cell, Load, Ran, grid, tables, world};
+use bps_policy_planner::testing::{Bench, Cell, Load, Ran, grid, held_out, small, tables, world};
 use bps_policy_planner::{Codecs, Inputs, Plan, lanes};
 use bps_policy_sdk::World;
 use data_parallel::DataParallel;
@@ -58,26 +58,35 @@ fn some() -> Vec<Cell> {
     grid().into_iter().filter(|cell| [5.0, 25.0, 100.0, 1000.0].contains(&cell.net.mbit)).collect()
 }
 
-/// `floor`: what of the best other policy it must reach in each cell.
-fn at_full_load(cells: &[Cell], floor: f64) {
-    let (mut of_bound, mut of_best, mut losing) = (vec![], vec![], vec![]);
+/// What it reaches with many clients that ask again at once, in shares of the bound and of the best other policy, worst cell
+/// first. Runs are as long as the bound takes for so many rows, and at least two hundred round trips.
+fn at_full_load(cells: &[Cell], clients: u32, rows: f64) -> Vec<(f64, f64, String)> {
+    let mut reached = vec![];
     for cell in cells {
         let bound = bound(cell);
-        let (load, span) = (Load::Clients(64), (1_500.0 / bound * 1e9) as u64);
+        let (load, span) = (Load::Clients(clients), (rows / bound * 1e9).max(200.0 * cell.net.rtt_ms * 1e6) as u64);
         let mine = Bench::<Bps>::new(cell, BUDGET_PPM, "").run(load, span);
         assert_eq!(mine.refused, Vec::<String>::new(), "{}", cell.name);
         let theirs = others().into_iter().map(|(name, run)| (run(cell, load, span).per_second, name));
         let Some((best, name)) = theirs.max_by(|a, b| a.0.total_cmp(&b.0)) else { panic!("there are others") };
-        if mine.per_second < floor * best {
-            losing.push(format!("{}: {:.2}, {name} {best:.2}", cell.name, mine.per_second));
-        }
-        of_bound.push(mine.per_second / bound);
-        of_best.push(mine.per_second / best);
+        let text = format!("{}: {:.2}, {name} {best:.2}", cell.name, mine.per_second);
+        reached.push((mine.per_second / bound, mine.per_second / best, text));
     }
-    assert_eq!(losing, Vec::<String>::new());
-    let median_of_bound = median(of_bound);
-    assert!(median_of_bound >= 0.95, "median {median_of_bound:.3} of what all devices and links can do");
-    assert!(median(of_best) >= 1.0, "in the median at least as good as the best of the others");
+    reached.sort_by(|a, b| a.1.total_cmp(&b.1));
+    reached
+}
+
+/// In each cell at least `floor` of the best other policy, and in the median as good as that.
+fn none_is_lost(reached: &[(f64, f64, String)], floor: f64) {
+    let losing: Vec<_> = reached.iter().filter(|(_, of_best, _)| *of_best < floor).collect();
+    assert!(losing.is_empty(), "{losing:.3?}");
+    let of_best = median(reached.iter().map(|(_, of_best, _)| *of_best).collect());
+    assert!(of_best >= 1.0, "median {of_best:.3}");
+}
+
+fn near_the_bound(reached: &[(f64, f64, String)]) {
+    let of_bound = median(reached.iter().map(|(of_bound, ..)| *of_bound).collect());
+    assert!(of_bound >= 0.95, "median {of_bound:.3} of what all devices and links can do");
 }
 
 fn alone(cells: &[Cell]) {
@@ -92,7 +101,15 @@ fn alone(cells: &[Cell]) {
 
 #[test]
 fn at_full_load_it_is_near_the_bound_and_no_worse_than_any() {
-    at_full_load(&some(), 0.97);
+    let reached = at_full_load(&some(), 64, 1_500.0);
+    none_is_lost(&reached, 0.96);
+    near_the_bound(&reached);
+}
+
+#[test]
+fn rows_go_away_before_they_wait_for_a_device_that_others_will_need() {
+    let cells: Vec<Cell> = small().into_iter().filter(|cell| cell.net.mbit == 50.0).collect();
+    none_is_lost(&at_full_load(&cells, 32, 3_000.0), 0.94);
 }
 
 #[test]
@@ -101,8 +118,20 @@ fn one_request_at_a_time_is_answered_as_quickly_as_by_any() {
 }
 
 #[test]
-#[ignore = "a minute"]
+#[ignore = "some minutes"]
 fn the_whole_grid() {
-    at_full_load(&grid(), 0.96);
+    let reached = at_full_load(&grid(), 64, 1_500.0);
+    none_is_lost(&reached, 0.96);
+    near_the_bound(&reached);
     alone(&grid());
+    none_is_lost(&at_full_load(&small(), 32, 3_000.0), 0.94);
+}
+
+/// Not to be made to pass: a rule that is tried on these cells has to be judged on others.
+#[test]
+#[ignore = "a minute"]
+fn cells_that_no_rule_was_made_for() {
+    let reached = at_full_load(&held_out(), 32, 3_000.0);
+    reached.iter().take(10).for_each(|(_, of_best, text)| eprintln!("{of_best:.3} {text}"));
+    none_is_lost(&reached, 0.9);
 }

@@ -2,9 +2,9 @@
 //!
 //! A correction must not lock itself in: a device that was slow once is given nothing, and what is given nothing is never
 //! measured again. So one execution moves a correction only so far, and what has not been measured for a while fades
-//! back to the table.
+//! back to the table; one batch size of several to those that have been measured, since what slows one slows all.
 
-use bps_policy_sdk::{ModelInfo, Nanos, Outcome, TABLE_BATCHES, World};
+use bps_policy_sdk::{ModelInfo, Nanos, Outcome, TABLE_BATCHES, Table, TableKind, World};
 use std::collections::BTreeMap;
 
 /// Weight of the newest measurement in a correction.
@@ -44,7 +44,7 @@ pub struct Correction(
 pub struct Estimates {
     /// By model and device.
     pub corrections: BTreeMap<(u32, u32), Correction>,
-    /// The time of the last snapshot.
+    /// The time of the last snapshot; 0 before the first.
     pub now: Nanos,
 }
 
@@ -76,6 +76,17 @@ impl Correction {
         let distance = |known: &usize| known.abs_diff(at);
         (0..self.0.len()).filter(|known| self.0[*known].is_some()).min_by_key(distance).and_then(|known| self.0[known])
     }
+
+    /// The factor for a batch size as it counts now: what has not run for a while fades to what has.
+    fn factor(&self, at: usize, now: Nanos) -> Option<f64> {
+        let nearest = self.nearest(at)?;
+        let newest = self.0.iter().flatten().copied().max_by_key(|known| known.at).unwrap_or(nearest);
+        if newest.at == nearest.at {
+            return Some(nearest.factor(now));
+        }
+        let now_is = newest.factor(now);
+        Some(now_is + (nearest.factor - now_is) * nearest.weight(now))
+    }
 }
 
 impl Measured {
@@ -92,21 +103,27 @@ impl Measured {
 }
 
 impl Estimates {
+    /// The time is `now`. Measurements of another run, whose clock was ahead, count from here.
+    pub fn begin(&mut self, now: Nanos) {
+        if self.now == 0 || now < self.now {
+            let all = self.corrections.values_mut().flat_map(|known| known.0.iter_mut().flatten());
+            all.filter(|known| known.at != Nanos::MAX).for_each(|known| known.at = known.at.min(now));
+        }
+        self.now = now;
+    }
+
     /// Predicted time of `rows` rows of the whole model on a device; `slowdown` is the host's own correction, used while
     /// there is none here.
     pub fn nanos(&self, world: &World, model: &ModelInfo, device: u32, slowdown: f32, rows: u32) -> Nanos {
-        let learned = self.corrections.get(&(model.id, device)).and_then(|known| known.nearest(bucket(rows)));
-        let factor = learned.map_or_else(|| sane(slowdown), |known| known.factor(self.now));
+        let learned = self.corrections.get(&(model.id, device)).and_then(|known| known.factor(bucket(rows), self.now));
+        let factor = learned.unwrap_or_else(|| sane(slowdown));
         (uncorrected(world, model.id, device, rows, (0, model.last_cut())) * factor) as Nanos
     }
 
     /// Measured over predicted for each batch size of the tables, as `nanos` takes it.
     pub fn factors(&self, model: u32, device: u32, slowdown: f32) -> [f64; TABLE_BATCHES.len()] {
         let known = self.corrections.get(&(model, device));
-        std::array::from_fn(|at| {
-            let nearest = known.and_then(|known| known.nearest(at));
-            nearest.map_or_else(|| sane(slowdown), |nearest| nearest.factor(self.now))
-        })
+        std::array::from_fn(|at| known.and_then(|known| known.factor(at, self.now)).unwrap_or_else(|| sane(slowdown)))
     }
 
     /// Takes in one execution of a whole model on one device.
@@ -141,9 +158,21 @@ impl Estimates {
         *known = Some(Measured { factor: believed + newest * (measured - believed), at });
     }
 
-    /// A new table makes its corrections void.
-    pub fn forget(&mut self, model: u32, device: u32) {
-        self.corrections.remove(&(model, device));
+    /// A table of `world` is about to become another: what was learned on top of its predecessor is void, or on top of the
+    /// guess where it is the first. The same one again changes nothing.
+    pub fn table_changes(&mut self, world: &World, table: &Table) {
+        if table.kind != TableKind::StageNanos {
+            return;
+        }
+        match world.costs().table(table.model, table.device, table.codec, table.kind) {
+            Some(known) if known.values == table.values => {}
+            Some(_) => _ = self.corrections.remove(&(table.model, table.device)),
+            None => {
+                if let Some(known) = self.corrections.get_mut(&(table.model, table.device)) {
+                    known.0.iter_mut().for_each(|size| *size = size.filter(|known| known.at != Nanos::MAX));
+                }
+            }
+        }
     }
 }
 
@@ -212,6 +241,48 @@ mod tests {
         estimates.learn(&world, &outcome(1, 2, 4, 8_000_000));
         let Some(model) = world.model(1) else { panic!("one model") };
         assert_eq!(estimates.nanos(&world, model, 2, 1.0, 4), 8_000_000);
+    }
+
+    #[test]
+    fn a_first_table_ends_what_was_learned_of_the_guess() {
+        let mut world = known();
+        world.replace(bps_policy_sdk::testing::world(&[(1, "m")], 2));
+        let mut estimates = Estimates::default();
+        estimates.learn(&world, &outcome(1, 2, 1, 8_000_000));
+        let table = stage_table(1, 2, &[100.0, 120.0, 160.0, 240.0, 400.0, 720.0]);
+        estimates.table_changes(&world, &table);
+        world.insert(table.clone());
+        let Some(model) = world.model(1) else { panic!("one model") };
+        assert_eq!(estimates.nanos(&world, model, 2, 1.0, 1), 100);
+        estimates.learn(&world, &outcome(1, 2, 1, 200));
+        estimates.table_changes(&world, &table);
+        assert_eq!(estimates.nanos(&world, model, 2, 1.0, 1), 200, "the same one again changes nothing");
+        estimates.table_changes(&world, &stage_table(1, 2, &[50.0, 60.0, 80.0, 120.0, 200.0, 360.0]));
+        assert_eq!(estimates.nanos(&world, model, 2, 1.0, 1), 100, "another one does");
+    }
+
+    #[test]
+    fn what_another_run_measured_fades_by_this_ones_clock() {
+        let (world, mut estimates) = (known(), Estimates::default());
+        estimates.begin(1_000 * FRESH);
+        (0..9).for_each(|_| estimates.learn(&world, &outcome(1, 1, 1, 300)));
+        let mut restored = Estimates { now: 0, ..estimates };
+        restored.begin(FRESH);
+        assert_eq!(predict(&restored, &world, 1), 300);
+        restored.begin(3 * FRESH);
+        assert_eq!(predict(&restored, &world, 1), 200, "half of what it was above the table");
+    }
+
+    #[test]
+    fn a_batch_size_that_does_not_run_follows_those_that_do() {
+        let (world, mut estimates) = (known(), Estimates::default());
+        estimates.begin(FRESH);
+        (0..30).for_each(|_| estimates.learn(&world, &outcome(1, 1, 1, 300)));
+        estimates.begin(3 * FRESH);
+        (0..30).for_each(|_| estimates.learn(&world, &outcome(1, 1, 32, 7_200)));
+        // 32 rows take tenfold their table's; half of one row's threefold has faded to that.
+        let factors = estimates.factors(1, 1, 1.0);
+        assert!((factors[0] - 6.5).abs() < 0.1, "{factors:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use bps_policy_sdk::{Nanos, TABLE_BATCHES, World};
 use serde::{Deserialize, Serialize};
 
 /// Names the layout of [`Learned`] as JSON.
-pub const STATE_SCHEMA: &str = "bps-batching-1";
+pub const STATE_SCHEMA: &str = "bps-batching-2";
 
 /// All that has been learned. Floats travel as their bits: a successor decides exactly as its predecessor would.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

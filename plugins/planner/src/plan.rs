@@ -225,3 +225,6 @@ impl Resources<'_> {
         loads
     }
 }
+
+#[cfg(test)]
+mod tests;

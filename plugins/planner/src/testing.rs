@@ -6,7 +6,7 @@ mod grid;
 
 pub use bench::{Bench, Load, Ran};
 pub use cases::{at_rest, rows, told};
-pub use grid::{Cell, Net, grid};
+pub use grid::{Cell, Net, grid, held_out, small};
 
 use bps_policy_sdk::{
     CodecInfo, DeviceInfo, DeviceKind, HostInfo, ModelInfo, Snapshot, TABLE_BATCHES, Table, TableKind, WorldInfo,
@@ -65,6 +65,14 @@ impl Network {
     /// ResNet-50's sizes with `blocks` cuts a stage.
     pub fn resnet50(blocks: usize) -> Self {
         Self::residual([3_211_264.0, 1_605_632.0, 802_816.0, 401_408.0], blocks)
+    }
+
+    /// The trained digits net's.
+    pub fn digits() -> Self {
+        Self {
+            cut_bytes: vec![64.0, 4_096.0, 4_096.0, 4_096.0, 2_048.0, 2_048.0, 2_048.0, 128.0, 40.0],
+            done: vec![0.0, 0.1, 0.3, 0.5, 0.65, 0.8, 0.95, 0.97, 1.0],
+        }
     }
 
     /// ResNet-18's.
