@@ -5,9 +5,9 @@ use bps_policy_planner::{PlannedLane, Way};
 /// Steps of the search for the time at which all waiting rows are answered: to a thousandth of the span it lies in.
 const POUR_STEPS: u32 = 10;
 
-/// Arrivals count for more than they are: a device that is busy for five sixths of its time has a line by chance, and what
+/// Arrivals count for more than they are: a device that is busy for most of its time has a line by chance, and what
 /// its host does besides is in no table.
-const BY_CHANCE: f64 = 1.2;
+const BY_CHANCE: f64 = 1.4;
 
 /// Most batch sizes that are looked at.
 pub(crate) const SIZES_MAX: usize = 3;
