@@ -22,6 +22,8 @@ const DISPATCHES_MAX: u32 = 16;
 /// A batch is cut into pieces that overlap only for this gain.
 const PIECES_GAIN: f64 = 0.95;
 
+/// What a message costs two hosts beside its bytes, nanoseconds; in no table, and nothing beside executions of milliseconds.
+const MESSAGE: f64 = 200_000.0;
 /// A batch for another host may wait for this part of the time to its answer, so that others come along.
 const GATHER_SHARE: f64 = 0.125;
 
@@ -159,10 +161,16 @@ impl Serve<'_> {
             // What other devices can begin with now is left to them, and for one here that is busy still its next batch.
             let others = in_play.iter().filter(|other| other.is_best && !other.shares(choice));
             let theirs: f64 = others.map(|other| self.reserved(other, other.rows_by(until, &sizes) * part)).sum();
-            let share = choice.rows_by(until, &sizes).min(f64::from(waiting) - theirs);
-            if share < 0.01 {
+            let most = choice.rows_by(until, &sizes).min(f64::from(waiting) - theirs);
+            if most < 0.01 {
                 continue;
             }
+            // One here takes its part of what waits, or a batch that is no worse for each row than a larger one.
+            let enough = || f64::from(economical(&choice.way, (most.ceil() as u32).min(rows_max)));
+            let share = match choice.planned.lane.class() {
+                LaneClass::Here => most.min(enough().max(choice.rows_by(until, &sizes) * part)),
+                _ => most,
+            };
             let rows = ((share - 0.01).ceil().max(1.0)).min(f64::from(rows_max)) as u32;
             let batch = self.batch(heads, choice, rows, waiting);
             let hold = choice.way.hold(batch.rows, self.lead());
@@ -170,7 +178,7 @@ impl Serve<'_> {
                 decision.wake_after(hold as Nanos);
                 continue;
             }
-            // Each message is work for two hosts: a few more rows are here before it would have been noticed.
+            // A few more rows are here before anybody would have noticed.
             let gather = (choice.scores[0] * GATHER_SHARE).min(GATHER_MAX);
             if choice.planned.lane.tail.is_some() && f64::from(batch.rows) < coming * gather {
                 continue;
@@ -291,7 +299,8 @@ impl Serve<'_> {
             let behind = f64::from(waiting.saturating_sub(rows));
             let cost = |piece: u32| {
                 let delay = self.plan.delay(choice.planned, &choice.way.spans(piece), piece);
-                choice.way.finish_in_pieces(rows, piece) + behind * delay
+                let messages = MESSAGE * f64::from(rows.div_ceil(piece));
+                choice.way.finish_in_pieces(rows, piece) + behind * delay + messages
             };
             let whole = cost(rows) * PIECES_GAIN;
             let pieces = [rows.div_ceil(2), rows.div_ceil(4)].into_iter().map(|piece| (cost(piece), piece));
