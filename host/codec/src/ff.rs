@@ -13,7 +13,7 @@
 //! 3. `s = sign(y) floor(|y| * (1 / step) + r)` in FP32, each operation rounded, `r` 0.45 for the coarsest band, 0.40 for
 //!    details, 0.5 if bounded; magnitudes end at 8,192 ([`quant`]).
 //! 4. Symbols go through [`pack`], the same and zstd, or contexts and rANS ([`coder`], [`token`], [`tables`], [`rans`]).
-//! 5. Chunks are framed ([`mod@format`], [`chunk`]).
+//! 5. Chunks are framed ([`mod@format`], [`chunk`]); small rows share a range coder.
 //!
 //! Back: `y = sign(s) (|s| + offset) * step`, `offset` by magnitude (0, 1, 2, more; the zero bin's has its own sign), then
 //! the inverse transform. Nothing is clamped.
@@ -267,14 +267,20 @@ fn encode_rows(
 ) -> Result<Vec<u8>, FfError> {
     let dims = recipe.dims;
     let rows = elements.chunks(dims.row_elements().max(1)).enumerate().map(|(index, row)| (row_step(index, row), row));
-    let jobs = rows.flat_map(|(step, row)| row.chunks(dims.chunk_elements().max(1)).map(move |part| (step, part)));
-    let encode_one =
-        |(chunk, (step, part)): (usize, (f32, &[[u8; 4]]))| chunk::encode(recipe, chunk, part, step, bound);
-    let chunks = each(dims, jobs.enumerate().collect(), encode_one)?;
-    format::write(choice, recipe.cut.id(), dims, &chunks)
+    let parts = rows.flat_map(|(step, row)| row.chunks(dims.chunk_elements().max(1)).map(move |part| (step, part)));
+    let parts: Vec<(f32, &[[u8; 4]])> = parts.collect();
+    let run_chunks = dims.run_chunks(recipe.entropy);
+    let encode_run = |(run, parts): (usize, &[(f32, &[[u8; 4]])])| {
+        let first = run * run_chunks;
+        let symbols =
+            |(chunk, (step, part)): (usize, &(f32, &[[u8; 4]]))| chunk::symbols(recipe, chunk, part, *step, bound);
+        chunk::encode(recipe, first, (first..).zip(parts).map(symbols).collect())
+    };
+    let runs = each(dims, parts.chunks(run_chunks).enumerate().collect(), encode_run)?;
+    format::write(choice, recipe.cut.id(), dims, &runs)
 }
 
-/// Does the same with all chunks of a tensor, in the current thread pool where that pays.
+/// Does the same with all runs of a tensor, in the current thread pool where that pays.
 fn each<J: Send, T: Send>(
     dims: Dims,
     jobs: Vec<J>,
@@ -302,17 +308,17 @@ pub fn decode(
     if header.package != cut.id() {
         return Err(FfError::Package { expected: cut.id(), got: header.package });
     }
-    let chunks = header.chunks(bytes, dims)?;
+    let runs = header.runs(bytes, dims)?;
     let recipe = Recipe::new(header.choice, dims, cut)?;
     let mut data = vec![0u8; 4 * dims.elements()];
     let (elements, _) = data.as_chunks_mut::<4>();
-    let parts = elements.chunks_mut(dims.row_elements().max(1)).flat_map(|row| {
-        let chunk_elements = dims.chunk_elements().max(1);
-        row.chunks_mut(chunk_elements)
-    });
-    let job = |(chunk, (to, from))| Job { chunk, from, to };
-    let jobs: Vec<_> = parts.zip(chunks).enumerate().map(job).collect();
-    each(dims, jobs, |job: Job<'_>| chunk::decode(&recipe, job.chunk, job.from, job.to))?;
+    let entropy = header.choice.entropy;
+    let run_elements = dims.run_elements(entropy).max(1);
+    let rows = elements.chunks_mut(dims.row_elements().max(run_elements));
+    let parts = rows.flat_map(|rows| rows.chunks_mut(run_elements));
+    let job = |(run, (to, from))| Job { chunks: dims.run(run, entropy), from, to };
+    let jobs: Vec<_> = parts.zip(runs).enumerate().map(job).collect();
+    each(dims, jobs, |job: Job<'_>| chunk::decode(&recipe, job.chunks, job.from, job.to))?;
     if order == Order::Nhwc && dims.plane() > 1 {
         let (elements, _) = data.as_chunks::<4>();
         data = turned(elements, dims.channels, dims.plane()).into_flattened();
@@ -321,9 +327,9 @@ pub fn decode(
         .map_err(|e| error::fault(0, "tensor", e.to_string()))
 }
 
-/// A chunk, where it stands in the frame, and the elements it becomes.
+/// The chunks of a run, where it stands in the frame, and the elements it becomes.
 struct Job<'a> {
-    chunk: usize,
+    chunks: std::ops::Range<usize>,
     from: (usize, &'a [u8]),
     to: &'a mut [[u8; 4]],
 }

@@ -1,119 +1,141 @@
-//! Some channels of one row, in both directions.
+//! Runs of chunks, a chunk being some channels of one row, in both directions.
 //!
 //! ```text
+//! heads of all chunks, one behind another:                | the run's body
 //! +-------+--------------+--------------------------------+------------------------------+
-//! | flags | exceptions   | only where steps travel:       | body: two packed sequences,  |
-//! | u8    | see there    | step f32, a class u8 for each  | the same in zstd behind a    |
-//! |       |              | band                           | length u32, or rANS          |
+//! | flags | exceptions   | only where steps travel:       | two packed sequences, the    |
+//! | u8    | see there    | step f32, a class u8 for each  | same in zstd behind a length |
+//! |       |              | band                           | u32, or rANS                 |
 //! +-------+--------------+--------------------------------+------------------------------+
 //! ```
 //!
-//! Flag 1 says that the coarsest band (without transform: the only one) has symbols below zero. The first packed sequence
-//! is that band, the second all others; where the map has no details there is no second.
+//! Flag 1 says that the coarsest band (without transform: the only one) has symbols below zero, flag 2 that there are
+//! exceptions; else their part is left out. The first packed sequence is the coarsest band, the second all others; where
+//! the map has no details there is no second. With rANS the symbols of all chunks go through the same states.
 
 use super::coder::{self, Classes, Model};
 use super::error::fault;
 use super::exceptions::{self, Exception};
-use super::geometry::Bands;
+use super::geometry::{Bands, LANES};
 use super::quant::{STEP_MAX, STEP_MIN, STEPS_MAX, any_negative, load, magnitude_sum};
+use super::rans::{Reader, Writer};
 use super::recipe::Recipe;
 use super::tables::{CLASSES, class_of, class_table};
 use super::transform::Workspace;
 use super::{Entropy, FfError, Mode, Order, pack};
 use crate::squeeze::{squeeze, stretch};
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// The coarsest band has symbols below zero.
 const SIGNED: u8 = 1;
+/// There are exceptions.
+const EXCEPTIONS: u8 = 2;
 
-/// What precedes a chunk's body.
+/// What a run says of a chunk before its symbols.
 pub(super) struct Head<'a> {
     /// Whether the coarsest band has symbols below zero.
     pub(super) signed: bool,
     /// By ascending position.
-    pub(super) exceptions: &'a [Exception],
+    pub(super) exceptions: Cow<'a, [Exception]>,
     /// The row's step.
     pub(super) step: f32,
     /// The class of each band; read only where steps travel.
-    pub(super) classes: &'a [u8],
+    pub(super) classes: Vec<u8>,
 }
 
 impl Head<'_> {
     fn write(&self, recipe: &Recipe<'_>, out: &mut Vec<u8>) {
-        out.push(if self.signed { SIGNED } else { 0 });
-        exceptions::write(self.exceptions, out);
+        let listed = !self.exceptions.is_empty();
+        out.push(u8::from(self.signed) * SIGNED + u8::from(listed) * EXCEPTIONS);
+        if listed {
+            exceptions::write(&self.exceptions, out);
+        }
         if recipe.in_band {
             out.extend(self.step.to_le_bytes());
-            out.extend(self.classes);
+            out.extend(&self.classes);
         }
     }
 }
 
-/// Encodes the channels of a chunk, which lie one after another. `step` is the row's, `bound` the error that no finite
-/// element may exceed.
-pub(super) fn encode(
+/// Makes symbols of the channels of a chunk, which lie one after another: band after band, channels inside. `step` is the
+/// row's, `bound` the error that no finite element may exceed.
+pub(super) fn symbols(
     recipe: &Recipe<'_>,
     chunk: usize,
     bytes: &[[u8; 4]],
     step: f32,
     bound: Option<f32>,
-) -> Result<Vec<u8>, FfError> {
+) -> (Head<'static>, Vec<i16>) {
     let (first, channels) = recipe.dims.chunk_range(chunk);
     let mut symbols = vec![0i16; recipe.bands.symbols * channels];
-    let exceptions = quantise(recipe, first, bytes, step, bound, &mut symbols);
+    let exceptions = quantise(recipe, first, bytes, step, bound, &mut symbols).into();
     let signed = any_negative(&symbols[..recipe.bands.all()[0].plane() * channels]);
     let classes = if recipe.in_band { measured(recipe, channels, &symbols, true) } else { Vec::new() };
-    encode_symbols(recipe, chunk, &Head { signed, exceptions: &exceptions, step, classes: &classes }, symbols)
+    (Head { signed, exceptions, step, classes }, symbols)
 }
 
-/// Encodes symbols, which stand band after band with channels inside.
-pub(super) fn encode_symbols(
-    recipe: &Recipe<'_>,
-    chunk: usize,
-    head: &Head<'_>,
-    symbols: Vec<i16>,
-) -> Result<Vec<u8>, FfError> {
-    let (first, channels) = recipe.dims.chunk_range(chunk);
-    if recipe.entropy == Entropy::Zstd {
-        let mut body = Vec::with_capacity(symbols.len() / 4);
-        pack_body(recipe, channels, head.signed, symbols, &mut body);
-        return encode_packed(recipe, head, &[&body]);
-    }
-    let mut out = Vec::with_capacity(symbols.len() / 4 + 64);
-    head.write(recipe, &mut out);
-    if recipe.entropy == Entropy::Pack {
-        pack_body(recipe, channels, head.signed, symbols, &mut out);
+/// Encodes the run that begins with chunk `first`.
+pub(super) fn encode(recipe: &Recipe<'_>, first: usize, run: Vec<(Head<'_>, Vec<i16>)>) -> Result<Vec<u8>, FfError> {
+    let symbol_count: usize = run.iter().map(|(_, symbols)| symbols.len()).sum();
+    if recipe.entropy == Entropy::Rans {
+        let mut out = Vec::with_capacity(symbol_count / 4 + 64);
+        run.iter().for_each(|(head, _)| head.write(recipe, &mut out));
+        code(recipe, first, &run, &mut out);
         return Ok(out);
     }
-    let tables = &recipe.cut.tables;
-    let ratios = recipe.ratios.get(first..).unwrap_or_default();
-    let model = Model { bands: recipe.bands, channels, signed: head.signed, tables, ratios };
-    match (recipe.known_classes(first, channels), class_table()) {
-        (Some(known), _) => coder::write(&model, &Classes::Known(&known), &known, &symbols, &mut out),
-        (None, Some(table)) if recipe.plane_classes => {
-            let classes = measured(recipe, channels, &symbols, false);
-            coder::write(&model, &Classes::InBand(head.classes, &table), &classes, &symbols, &mut out);
-        }
-        _ => {
-            let all = spread(head.classes, channels);
-            coder::write(&model, &Classes::Known(&all), &all, &symbols, &mut out);
-        }
+    let mut out = Vec::with_capacity(symbol_count / 4 + 64);
+    for (chunk, (head, symbols)) in (first..).zip(run) {
+        let (_, channels) = recipe.dims.chunk_range(chunk);
+        let mut body = Vec::with_capacity(symbols.len() / 4);
+        pack_body(recipe, channels, head.signed, symbols, &mut body);
+        encode_packed(recipe, &head, &[&body], &mut out)?;
     }
     Ok(out)
 }
 
-/// Encodes symbols that are packed already, in parts that are one body behind one another.
-pub(super) fn encode_packed(recipe: &Recipe<'_>, head: &Head<'_>, body: &[&[u8]]) -> Result<Vec<u8>, FfError> {
+/// Puts the symbols of a run through rANS.
+fn code(recipe: &Recipe<'_>, first: usize, run: &[(Head<'_>, Vec<i16>)], out: &mut Vec<u8>) {
+    let (mut writer, mut lanes) = (Writer::new(), 0);
+    let (first_channel, channels) = recipe.dims.chunk_range(first);
+    let known = recipe.known_classes(first_channel, channels);
+    for (chunk, (head, symbols)) in (first..first + run.len()).zip(run).rev() {
+        let (first, channels) = recipe.dims.chunk_range(chunk);
+        let (tables, ratios) = (&recipe.cut.tables[..], recipe.ratios.get(first..).unwrap_or_default());
+        let model = Model { bands: recipe.bands, channels, signed: head.signed, tables, ratios };
+        lanes = LANES.min(channels);
+        match (&known, class_table()) {
+            (Some(known), _) => coder::write(&model, &Classes::Known(known), known, symbols, &mut writer),
+            (None, Some(table)) if recipe.plane_classes => {
+                let classes = measured(recipe, channels, symbols, false);
+                coder::write(&model, &Classes::InBand(&head.classes, &table), &classes, symbols, &mut writer);
+            }
+            _ => {
+                let all = spread(&head.classes, channels);
+                coder::write(&model, &Classes::Known(&all), &all, symbols, &mut writer);
+            }
+        }
+    }
+    writer.finish(lanes, out);
+}
+
+/// Encodes a run of one chunk whose symbols are packed already, in parts that are one body behind one another.
+pub(super) fn encode_packed(
+    recipe: &Recipe<'_>,
+    head: &Head<'_>,
+    body: &[&[u8]],
+    out: &mut Vec<u8>,
+) -> Result<(), FfError> {
     let body_bytes: usize = body.iter().map(|part| part.len()).sum();
-    let mut out = Vec::with_capacity(body_bytes + 64);
-    head.write(recipe, &mut out);
+    head.write(recipe, out);
     if recipe.entropy == Entropy::Zstd {
         out.extend((body_bytes as u32).to_le_bytes());
         out.extend(squeeze(&body.concat()).map_err(|message| fault(0, "zstd", message))?);
     } else {
+        out.reserve(body_bytes);
         body.iter().for_each(|part| out.extend_from_slice(part));
     }
-    Ok(out)
+    Ok(())
 }
 
 /// The classes that the symbols of each band have, or those of each plane.
@@ -292,96 +314,166 @@ impl PackedBody<'_> {
     }
 }
 
-/// Reads a chunk, which begins at byte `offset` of its frame, up to its symbols.
-pub(super) fn open<'a>(
-    recipe: &Recipe<'_>,
-    chunk: usize,
-    (offset, bytes): (usize, &'a [u8]),
-) -> Result<Opened<'a>, FfError> {
-    let (first, channels) = recipe.dims.chunk_range(chunk);
-    let bands = recipe.bands;
-    // Where in the frame what is left of the chunk begins.
-    let at = |rest: &[u8]| offset + bytes.len() - rest.len();
-    let (flags, rest) = bytes.split_first().ok_or_else(|| fault(offset, "chunk", "it is empty"))?;
-    if *flags & !SIGNED != 0 {
-        return Err(fault(offset, "chunk flags", format!("unknown flags {flags:#04x}")));
-    }
-    let signed = *flags & SIGNED != 0;
-    let listed = exceptions::read(rest, channels * recipe.dims.plane());
-    let (exceptions, mut rest) = listed.map_err(|message| fault(at(rest), "exceptions", message))?;
-    let (mut step, mut heads) = (recipe.step, &[][..]);
-    if recipe.in_band {
-        let short = || fault(at(rest), "steps", "cut off");
-        let (bits, after) = rest.split_first_chunk::<4>().ok_or_else(short)?;
-        step = f32::from_le_bytes(*bits);
-        if !(STEP_MIN..=STEP_MAX).contains(&step) {
-            return Err(fault(at(rest), "steps", format!("step {step} is out of range")));
-        }
-        (heads, rest) = after.split_at_checked(bands.count()).ok_or_else(short)?;
-        if let Some(class) = heads.iter().find(|class| usize::from(**class) >= CLASSES) {
-            return Err(fault(at(after), "steps", format!("class {class} is out of range")));
-        }
-    }
-    let mut classes = recipe.known_classes(first, channels).unwrap_or_else(|| spread(heads, channels));
-    let symbol_count = bands.symbols * channels;
-    let body = match recipe.entropy {
-        Entropy::Pack => Body::Packed(PackedBody { bytes: rest.into(), offset: at(rest) }),
-        Entropy::Zstd => {
-            let (length, frame) =
-                rest.split_first_chunk::<4>().ok_or_else(|| fault(at(rest), "zstd", "no room for a length"))?;
-            let length = u32::from_le_bytes(*length) as usize;
-            if length > pack::bytes_max(symbol_count) + 3 * pack::BLOCK {
-                return Err(fault(at(rest), "zstd", format!("{length} bytes are more than symbols can take")));
-            }
-            let body = stretch(frame, length).map_err(|message| fault(at(frame), "zstd", message))?;
-            Body::Packed(PackedBody { bytes: body.into(), offset: at(frame) })
-        }
-        Entropy::Rans => {
-            let mut symbols = vec![0i16; symbol_count];
-            let ratios = recipe.ratios.get(first..).unwrap_or_default();
-            let model = Model { bands, channels, signed, tables: &recipe.cut.tables, ratios };
-            let known = classes.clone();
-            let table = class_table().filter(|_| recipe.in_band && recipe.plane_classes);
-            let travel = match &table {
-                Some(table) => Classes::InBand(heads, table),
-                None => Classes::Known(&known),
-            };
-            coder::read(&model, &travel, rest, &mut classes, &mut symbols)
-                .map_err(|message| fault(at(rest), "coded symbols", message))?;
-            Body::Symbols(symbols)
-        }
-    };
-    Ok(Opened { signed, exceptions, step, classes, body })
+/// A head that is read.
+struct ReadHead<'a> {
+    signed: bool,
+    exceptions: Vec<Exception>,
+    step: f32,
+    /// The class of each band, where steps travel.
+    classes: &'a [u8],
 }
 
-/// Decodes a chunk, which begins at byte `offset` of its frame, over `values`: channels one after another.
-pub(super) fn decode(
+impl<'a> ReadHead<'a> {
+    /// Reads one of a chunk of so many elements; `end` is where `bytes` end in the frame. Gives what comes behind it, too.
+    fn read(recipe: &Recipe<'_>, elements: usize, end: usize, bytes: &'a [u8]) -> Result<(Self, &'a [u8]), FfError> {
+        let at = |rest: &[u8]| end - rest.len();
+        let (flags, mut rest) = bytes.split_first().ok_or_else(|| fault(at(bytes), "chunk", "it is empty"))?;
+        if *flags & !(SIGNED | EXCEPTIONS) != 0 {
+            return Err(fault(at(bytes), "chunk flags", format!("unknown flags {flags:#04x}")));
+        }
+        let mut head = Self { signed: *flags & SIGNED != 0, exceptions: vec![], step: recipe.step, classes: &[] };
+        if *flags & EXCEPTIONS != 0 {
+            let listed = exceptions::read(rest, elements);
+            (head.exceptions, rest) = listed.map_err(|message| fault(at(rest), "exceptions", message))?;
+        }
+        if recipe.in_band {
+            let short = || fault(at(rest), "steps", "cut off");
+            let (bits, after) = rest.split_first_chunk::<4>().ok_or_else(short)?;
+            head.step = f32::from_le_bytes(*bits);
+            if !(STEP_MIN..=STEP_MAX).contains(&head.step) {
+                return Err(fault(at(rest), "steps", format!("step {} is out of range", head.step)));
+            }
+            (head.classes, rest) = after.split_at_checked(recipe.bands.count()).ok_or_else(short)?;
+            if let Some(class) = head.classes.iter().find(|class| usize::from(**class) >= CLASSES) {
+                return Err(fault(at(after), "steps", format!("class {class} is out of range")));
+            }
+        }
+        Ok((head, rest))
+    }
+}
+
+/// Reads the chunks of a run, which begins at byte `offset` of its frame, up to their symbols.
+pub(super) fn open<'a>(
+    recipe: &Recipe<'_>,
+    chunks: Range<usize>,
+    (offset, bytes): (usize, &'a [u8]),
+) -> Result<Vec<Opened<'a>>, FfError> {
+    let (mut heads, mut rest) = (Vec::with_capacity(chunks.len()), bytes);
+    for chunk in chunks.clone() {
+        let elements = recipe.dims.chunk_range(chunk).1 * recipe.dims.plane();
+        let head;
+        (head, rest) = ReadHead::read(recipe, elements, offset + bytes.len(), rest)?;
+        heads.push(head);
+    }
+    let (first, channels) = recipe.dims.chunk_range(chunks.start);
+    let known = recipe.known_classes(first, channels);
+    let opened = |head: ReadHead<'_>, classes: Vec<u8>, body: Body<'a>| Opened {
+        signed: head.signed,
+        exceptions: head.exceptions,
+        step: head.step,
+        classes,
+        body,
+    };
+    let at = offset + bytes.len() - rest.len();
+    if recipe.entropy == Entropy::Rans {
+        let wrong = |message| fault(at, "coded symbols", message);
+        let mut reader = Reader::new(rest, LANES.min(channels)).map_err(wrong)?;
+        let mut run = Vec::with_capacity(heads.len());
+        for (chunk, head) in chunks.zip(heads) {
+            let (classes, symbols) = decoded(recipe, chunk, &head, known.as_deref(), &mut reader).map_err(wrong)?;
+            run.push(opened(head, classes, Body::Symbols(symbols)));
+        }
+        reader.finish().map_err(wrong)?;
+        return Ok(run);
+    }
+    let packed = if recipe.entropy == Entropy::Pack {
+        PackedBody { bytes: rest.into(), offset: at }
+    } else {
+        let (length, frame) = rest.split_first_chunk::<4>().ok_or_else(|| fault(at, "zstd", "no room for a length"))?;
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > pack::bytes_max(recipe.bands.symbols * channels) + 3 * pack::BLOCK {
+            return Err(fault(at, "zstd", format!("{length} bytes are more than symbols can take")));
+        }
+        let body = stretch(frame, length).map_err(|message| fault(at + 4, "zstd", message))?;
+        PackedBody { bytes: body.into(), offset: at + 4 }
+    };
+    let one = heads.into_iter().next().map(|head| {
+        let classes = known.unwrap_or_else(|| spread(head.classes, channels));
+        opened(head, classes, Body::Packed(packed))
+    });
+    Ok(one.into_iter().collect())
+}
+
+/// Classes and symbols of a run's next chunk.
+fn decoded(
     recipe: &Recipe<'_>,
     chunk: usize,
-    from: (usize, &[u8]),
-    values: &mut [[u8; 4]],
-) -> Result<(), FfError> {
+    head: &ReadHead<'_>,
+    known: Option<&[u8]>,
+    reader: &mut Reader<'_>,
+) -> Result<(Vec<u8>, Vec<i16>), &'static str> {
     let (first, channels) = recipe.dims.chunk_range(chunk);
-    let Opened { signed, exceptions, step, classes, body } = open(recipe, chunk, from)?;
-    let symbols = match body {
-        Body::Symbols(symbols) => symbols,
-        Body::Packed(packed) => {
-            let mut symbols = vec![0i16; recipe.bands.symbols * channels];
-            unpack_body(recipe, channels, signed, &packed.bytes, &mut symbols)
-                .map_err(|(at, message)| packed.fault(at, message))?;
-            symbols
-        }
+    let (tables, ratios) = (&recipe.cut.tables[..], recipe.ratios.get(first..).unwrap_or_default());
+    let model = Model { bands: recipe.bands, channels, signed: head.signed, tables, ratios };
+    let mut symbols = vec![0i16; recipe.bands.symbols * channels];
+    let known = known.map_or_else(|| spread(head.classes, channels), <[u8]>::to_vec);
+    let mut classes = known.clone();
+    let table = class_table().filter(|_| recipe.in_band && recipe.plane_classes);
+    let travel = match &table {
+        Some(table) => Classes::InBand(head.classes, table),
+        None => Classes::Known(&known),
     };
-    let (bands, [height, width]) = planes(recipe, values.len());
-    let channels = values.len() / (height * width).max(1);
-    let mut space = Workspace::new(bands, height, width);
-    for (channel, out) in values.chunks_exact_mut(height * width).enumerate() {
-        let offsets = |band: usize| recipe.offsets(band, first + channel, classes[band * channels + channel], signed);
-        restore(recipe, &bands, &mut space, [first, channel, channels], step, &offsets, &symbols);
-        out.iter_mut().zip(&space.values).for_each(|(out, value)| *out = value.to_le_bytes());
-    }
-    for (position, bits) in exceptions {
-        values[position as usize] = bits.to_le_bytes();
+    coder::read(&model, &travel, reader, &mut classes, &mut symbols)?;
+    Ok((classes, symbols))
+}
+
+/// Decodes the chunks of a run, which begins at byte `offset` of its frame, over `values`: channels one after another.
+pub(super) fn decode(
+    recipe: &Recipe<'_>,
+    chunks: Range<usize>,
+    from: (usize, &[u8]),
+    mut values: &mut [[u8; 4]],
+) -> Result<(), FfError> {
+    for (chunk, opened) in chunks.clone().zip(open(recipe, chunks, from)?) {
+        let (first, channels) = recipe.dims.chunk_range(chunk);
+        let (part, rest) = values.split_at_mut(channels * recipe.dims.plane());
+        opened.restore(recipe, first, channels, part)?;
+        values = rest;
     }
     Ok(())
+}
+
+impl Opened<'_> {
+    /// Makes the values of its channels, which lie one after another.
+    fn restore(
+        self,
+        recipe: &Recipe<'_>,
+        first: usize,
+        channels: usize,
+        values: &mut [[u8; 4]],
+    ) -> Result<(), FfError> {
+        let Self { signed, exceptions, step, classes, body } = self;
+        let symbols = match body {
+            Body::Symbols(symbols) => symbols,
+            Body::Packed(packed) => {
+                let mut symbols = vec![0i16; recipe.bands.symbols * channels];
+                unpack_body(recipe, channels, signed, &packed.bytes, &mut symbols)
+                    .map_err(|(at, message)| packed.fault(at, message))?;
+                symbols
+            }
+        };
+        let (bands, [height, width]) = planes(recipe, values.len());
+        let channels = values.len() / (height * width).max(1);
+        let mut space = Workspace::new(bands, height, width);
+        for (channel, out) in values.chunks_exact_mut(height * width).enumerate() {
+            let offsets =
+                |band: usize| recipe.offsets(band, first + channel, classes[band * channels + channel], signed);
+            restore(recipe, &bands, &mut space, [first, channel, channels], step, &offsets, &symbols);
+            out.iter_mut().zip(&space.values).for_each(|(out, value)| *out = value.to_le_bytes());
+        }
+        for (position, bits) in exceptions {
+            values[position as usize] = bits.to_le_bytes();
+        }
+        Ok(())
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Channels are coded in groups of four lanes. Of a group first comes its coarsest band, then the next, and of a band
 //! its places line by line, all lanes of a place before the next place. A lane therefore sees what is left of, above and
-//! in the coarser band below it, and four chains of dependent steps run side by side.
+//! in the coarser band below it, and four chains of dependent steps run side by side. The chunks of a run go on where the one
+//! before ended.
 
 use super::geometry::{Bands, LANES};
 use super::quant::SYMBOL_MAX;
@@ -99,15 +100,14 @@ pub(super) enum Classes<'a> {
     InBand(&'a [u8], &'a Table),
 }
 
-/// Codes the symbols of a chunk. `classes` are those of all planes, band after band.
-pub(super) fn write(model: &Model<'_>, travel: &Classes<'_>, classes: &[u8], symbols: &[i16], out: &mut Vec<u8>) {
-    let mut writer = Writer::new();
+/// Codes the symbols of a chunk, in front of those that the writer has. `classes` are those of all planes, band after band.
+pub(super) fn write(model: &Model<'_>, travel: &Classes<'_>, classes: &[u8], symbols: &[i16], writer: &mut Writer) {
     if let (Classes::Known(_), Some(kind)) = (travel, model.flat()) {
         writer.reserve(symbols.len());
         for (channel, (symbol, class)) in symbols.iter().zip(classes).enumerate().rev() {
-            put(&mut writer, channel % LANES, &model.tables[kind.first_table(*class)], kind.alphabet(), *symbol);
+            put(writer, channel % LANES, &model.tables[kind.first_table(*class)], kind.alphabet(), *symbol);
         }
-        return writer.finish(LANES.min(model.channels), out);
+        return;
     }
     let (mut tables, mut parents, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     for (first, lanes) in model.groups().rev() {
@@ -130,12 +130,12 @@ pub(super) fn write(model: &Model<'_>, travel: &Classes<'_>, classes: &[u8], sym
             writer.reserve(lanes * (plane + 1));
             let alphabet = kind.alphabet();
             if lanes == LANES {
-                put_lanes::<LANES>(&mut writer, model.tables, alphabet, group, &tables);
+                put_lanes::<LANES>(writer, model.tables, alphabet, group, &tables);
             } else {
                 for place in (0..plane).rev() {
                     for lane in (0..lanes).rev() {
                         let at = lane * plane + place;
-                        put(&mut writer, lane, &model.tables[usize::from(tables[at])], alphabet, group[at]);
+                        put(writer, lane, &model.tables[usize::from(tables[at])], alphabet, group[at]);
                     }
                 }
             }
@@ -143,12 +143,11 @@ pub(super) fn write(model: &Model<'_>, travel: &Classes<'_>, classes: &[u8], sym
                 for lane in (0..lanes).rev() {
                     let channel = first + lane;
                     let before = channel.checked_sub(LANES).map_or(heads[band], |c| classes[band * model.channels + c]);
-                    put(&mut writer, lane, table, &SIGNED_ALPHABET, i16::from(known[lane]) - i16::from(before));
+                    put(writer, lane, table, &SIGNED_ALPHABET, i16::from(known[lane]) - i16::from(before));
                 }
             }
         }
     }
-    writer.finish(LANES.min(model.channels), out);
 }
 
 /// The table of every symbol of a plane. `lines` is room that is used again and again.
@@ -215,26 +214,27 @@ fn put_lanes<const N: usize>(
     }
 }
 
-/// Decodes the symbols of a chunk, and the classes of its planes where they travel. Errors with what is wrong.
+/// Decodes the symbols of the reader's next chunk, and the classes of its planes where they travel. Errors with what is
+/// wrong.
 pub(super) fn read(
     model: &Model<'_>,
     travel: &Classes<'_>,
-    bytes: &[u8],
+    reader: &mut Reader<'_>,
     classes: &mut [u8],
     symbols: &mut [i16],
 ) -> Result<(), &'static str> {
-    let mut reader = Reader::new(bytes, LANES.min(model.channels))?;
     let (mut parents, mut lines) = (Vec::new(), Lines::default());
     if let Classes::Known(known) = travel {
         classes.copy_from_slice(known);
     }
     if let (Classes::Known(known), Some(kind)) = (travel, model.flat()) {
-        let Reader { mut states, mut words } = reader;
+        let Reader { mut states, mut words } = *reader;
         for (channel, (symbol, class)) in symbols.iter_mut().zip(*known).enumerate() {
             let table = &model.tables[kind.first_table(*class)];
             *symbol = get(&mut words, &mut states[channel % LANES], table, kind.alphabet());
         }
-        return checked(Reader { states, words }, symbols);
+        *reader = Reader { states, words };
+        return checked(symbols);
     }
     for (first, lanes) in model.groups() {
         for (band, shape) in model.bands.all().iter().enumerate() {
@@ -243,7 +243,7 @@ pub(super) fn read(
                 for lane in 0..lanes {
                     let at = band * model.channels + first + lane;
                     let before = if first == 0 { heads[band] } else { classes[at - LANES] };
-                    let Reader { states, words } = &mut reader;
+                    let Reader { states, words } = &mut *reader;
                     let class = i32::from(before) + i32::from(get(words, &mut states[lane], table, &SIGNED_ALPHABET));
                     if !(0..CLASSES as i32).contains(&class) {
                         return Err("a class is out of range");
@@ -261,22 +261,21 @@ pub(super) fn read(
             let parents = if band > 0 { &parents[..] } else { &[] };
             let plane = Plane { tables: model.tables, scales, width: shape.width, parents, alphabet: kind.alphabet() };
             match lanes {
-                4 => plane.get_lanes::<4>(&mut reader, &mut lines, group),
-                3 => plane.get_lanes::<3>(&mut reader, &mut lines, group),
-                2 => plane.get_lanes::<2>(&mut reader, &mut lines, group),
-                _ => plane.get_lanes::<1>(&mut reader, &mut lines, group),
+                4 => plane.get_lanes::<4>(reader, &mut lines, group),
+                3 => plane.get_lanes::<3>(reader, &mut lines, group),
+                2 => plane.get_lanes::<2>(reader, &mut lines, group),
+                _ => plane.get_lanes::<1>(reader, &mut lines, group),
             }
         }
     }
-    checked(reader, symbols)
+    checked(symbols)
 }
 
-/// What holds behind the last symbol.
-fn checked(reader: Reader<'_>, symbols: &[i16]) -> Result<(), &'static str> {
+fn checked(symbols: &[i16]) -> Result<(), &'static str> {
     if symbols.iter().fold(0, |most, s| s.unsigned_abs().max(most)) > SYMBOL_MAX.unsigned_abs() {
         return Err("a symbol is out of range");
     }
-    reader.finish()
+    Ok(())
 }
 
 /// A symbol of one lane.

@@ -1,4 +1,4 @@
-//! The frame around the chunks.
+//! The frame around runs of chunks.
 //!
 //! ```text
 //! byte 0          4      5         6    7        8             16
@@ -10,9 +10,9 @@
 //!      | stream 0 | seq 0| ref 0   | N  | C | H | W | payload   |
 //!      | u32      | u32  | u32     | u16 each       | bytes u32 |
 //!      +----------+------+---------+----+---+---+---+-----------+
-//!      40                    + 4 a chunk            + payload        + 4
+//!      40                    + 4 a run              + payload        + 4
 //!      +----------------------+----------------------+---------------+
-//!      | bytes of each chunk  | chunks, one behind   | CRC32C of all |
+//!      | bytes of each run    | runs, one behind     | CRC32C of all |
 //!      | u32                  | another              | before, u32   |
 //!      +----------------------+----------------------+---------------+
 //! ```
@@ -25,13 +25,16 @@
 //!
 //! **Chunks.** Each row has `ceil(C / k)` of them, row after row, with `k = 65536 / (H * W)` rounded down to a multiple of
 //! 4, at least 4: the first `k` channels, the next, and so on. A tensor without elements has none.
+//!
+//! **Runs.** With rANS, `65536 / (C * H * W)` rows rounded down, at least one, share a run where a row is one chunk; else
+//! each chunk is a run of its own. The last run has what is left.
 
 use super::error::fault;
 use super::geometry::Dims;
 use super::recipe::Choice;
 use super::{Entropy, FfError, Mode, Order};
 
-/// Bytes before the chunk sizes.
+/// Bytes before the run sizes.
 pub(super) const HEADER_BYTES: usize = 40;
 /// Bytes of the checksum at the end.
 const CRC_BYTES: usize = 4;
@@ -43,14 +46,14 @@ const PLANE_CLASSES: u8 = 4;
 const WIDE: u8 = 8;
 
 /// Puts a frame together. Errors where its payload has 4 GiB or more.
-pub(super) fn write(choice: Choice, package: u64, dims: Dims, chunks: &[Vec<u8>]) -> Result<Vec<u8>, FfError> {
-    let payload: usize = chunks.iter().map(Vec::len).sum();
+pub(super) fn write(choice: Choice, package: u64, dims: Dims, runs: &[Vec<u8>]) -> Result<Vec<u8>, FfError> {
+    let payload: usize = runs.iter().map(Vec::len).sum();
     let payload_bytes = u32::try_from(payload).map_err(|_| fault(36, "payload bytes", "4 GiB or more"))?;
     let wide = dims.channels > 0xffff;
     let flags = [(choice.bounded, BOUNDED), (choice.order == Order::Nhwc, NHWC)].into_iter();
     let flags = flags.chain([(choice.plane_classes, PLANE_CLASSES), (wide, WIDE)]);
     let flags = flags.filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag);
-    let mut out = Vec::with_capacity(HEADER_BYTES + 4 * chunks.len() + payload + CRC_BYTES);
+    let mut out = Vec::with_capacity(HEADER_BYTES + 4 * runs.len() + payload + CRC_BYTES);
     out.extend(MAGIC);
     out.extend([choice.mode.number(), choice.entropy.number(), choice.q, flags]);
     out.extend(package.to_le_bytes());
@@ -60,8 +63,8 @@ pub(super) fn write(choice: Choice, package: u64, dims: Dims, chunks: &[Vec<u8>]
         out.extend((extent as u16).to_le_bytes());
     }
     out.extend(payload_bytes.to_le_bytes());
-    chunks.iter().for_each(|chunk| out.extend((chunk.len() as u32).to_le_bytes()));
-    chunks.iter().for_each(|chunk| out.extend_from_slice(chunk));
+    runs.iter().for_each(|run| out.extend((run.len() as u32).to_le_bytes()));
+    runs.iter().for_each(|run| out.extend_from_slice(run));
     let crc = crc32c::crc32c(&out);
     out.extend(crc.to_le_bytes());
     Ok(out)
@@ -120,15 +123,15 @@ impl Header {
         Ok(Self { choice, package, dims: Dims { rows, channels, height, width }, payload_bytes })
     }
 
-    /// The chunks of a frame, each with its offset. `dims` are those that the receiver expects, so that nothing that the
+    /// The runs of a frame, each with its offset. `dims` are those that the receiver expects, so that nothing that the
     /// frame declares is allocated for.
-    pub(super) fn chunks<'a>(&self, bytes: &'a [u8], dims: Dims) -> Result<Vec<(usize, &'a [u8])>, FfError> {
+    pub(super) fn runs<'a>(&self, bytes: &'a [u8], dims: Dims) -> Result<Vec<(usize, &'a [u8])>, FfError> {
         if self.dims != dims {
             let list = |d: Dims| [d.rows, d.channels, d.height, d.width];
             let message = format!("{:?} (rows, channels, lines, columns), expected {:?}", list(self.dims), list(dims));
             return Err(fault(28, "shape", message));
         }
-        let count = dims.chunk_count();
+        let count = dims.run_count(self.choice.entropy);
         let payload_at = HEADER_BYTES + 4 * count;
         let expected = payload_at + self.payload_bytes + CRC_BYTES;
         if bytes.len() != expected {
@@ -139,23 +142,19 @@ impl Header {
         if said != real {
             return Err(fault(body.len(), "checksum", format!("{said:08x}, but the bytes have {real:08x}")));
         }
-        let mut chunks = Vec::with_capacity(count);
+        let mut runs = Vec::with_capacity(count);
         let mut at = payload_at;
         for (index, size) in body[HEADER_BYTES..payload_at].as_chunks::<4>().0.iter().enumerate() {
             let size = u32::from_le_bytes(*size) as usize;
-            let Some(chunk) = body.get(at..at + size) else {
-                return Err(fault(HEADER_BYTES + 4 * index, "chunk sizes", "more than the payload"));
+            let Some(run) = body.get(at..at + size) else {
+                return Err(fault(HEADER_BYTES + 4 * index, "run sizes", "more than the payload"));
             };
-            chunks.push((at, chunk));
+            runs.push((at, run));
             at += size;
         }
         if at != body.len() {
-            return Err(fault(
-                payload_at,
-                "chunk sizes",
-                format!("{} bytes of payload are in no chunk", body.len() - at),
-            ));
+            return Err(fault(payload_at, "run sizes", format!("{} bytes of payload are in no run", body.len() - at)));
         }
-        Ok(chunks)
+        Ok(runs)
     }
 }

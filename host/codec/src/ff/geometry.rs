@@ -1,7 +1,8 @@
-//! Shapes: how a tensor is cut into chunks, and a chunk into bands.
+//! Shapes: how a tensor is cut into chunks, how these make runs, and a chunk into bands.
 
-use super::{FfError, Mode, Order};
+use super::{Entropy, FfError, Mode, Order};
 use crate::VALUE_BYTES_MAX;
+use std::ops::Range;
 
 /// Channels that are coded side by side: as many chains of dependent steps a core can overlap.
 pub(super) const LANES: usize = 4;
@@ -79,13 +80,40 @@ impl Dims {
 
     /// Chunks of all rows, row after row.
     pub(super) fn chunk_count(&self) -> usize {
-        if self.elements() == 0 { 0 } else { self.rows * self.channels.div_ceil(self.chunk_channels()) }
+        if self.elements() == 0 { 0 } else { self.rows * self.row_chunks() }
+    }
+
+    fn row_chunks(&self) -> usize {
+        self.channels.div_ceil(self.chunk_channels()).max(1)
+    }
+
+    /// Chunks of every run but the last. With rANS, small rows share one: a coder's states are as many bytes as a small row.
+    pub(super) fn run_chunks(&self, entropy: Entropy) -> usize {
+        match entropy {
+            Entropy::Rans if self.row_chunks() == 1 => (CHUNK_ELEMENTS / self.row_elements().max(1)).max(1),
+            _ => 1,
+        }
+    }
+
+    /// Elements of every run but the last, or but a row's last where that is several runs.
+    pub(super) fn run_elements(&self, entropy: Entropy) -> usize {
+        self.run_chunks(entropy) * self.chunk_elements()
+    }
+
+    /// The chunks of a run.
+    pub(super) fn run(&self, run: usize, entropy: Entropy) -> Range<usize> {
+        let chunks = self.run_chunks(entropy);
+        run * chunks..((run + 1) * chunks).min(self.chunk_count())
+    }
+
+    /// Runs of all rows.
+    pub(super) fn run_count(&self, entropy: Entropy) -> usize {
+        self.chunk_count().div_ceil(self.run_chunks(entropy))
     }
 
     /// The first channel of a chunk and how many there are.
     pub(super) fn chunk_range(&self, chunk: usize) -> (usize, usize) {
-        let per_row = self.channels.div_ceil(self.chunk_channels()).max(1);
-        let first = chunk % per_row * self.chunk_channels();
+        let first = chunk % self.row_chunks() * self.chunk_channels();
         (first, self.chunk_channels().min(self.channels - first))
     }
 }
@@ -223,6 +251,22 @@ mod tests {
             assert!(ranges.iter().filter(|(first, _)| *first == 0).count() == dims.rows);
         }
         assert_eq!(Dims::of(&[0, 5, 2, 2], Order::Nchw).unwrap().chunk_count(), 0);
+    }
+
+    #[test]
+    fn small_rows_share_runs() {
+        let runs = |shape: [usize; 4], entropy| {
+            let dims = Dims::of(&shape, Order::Nchw).unwrap();
+            let runs: Vec<_> = (0..dims.run_count(entropy)).map(|run| dims.run(run, entropy)).collect();
+            assert_eq!(runs.iter().cloned().flatten().collect::<Vec<_>>(), (0..dims.chunk_count()).collect::<Vec<_>>());
+            runs
+        };
+        // 65,536 elements are 128 rows of 512, and one of 40,000; a row of 70,000 is two chunks.
+        assert_eq!(runs([300, 32, 4, 4], Entropy::Rans), [0..128, 128..256, 256..300]);
+        assert_eq!(runs([2, 4, 100, 100], Entropy::Rans), [0..1, 1..2]);
+        assert_eq!(runs([2, 7, 100, 100], Entropy::Rans).len(), 4);
+        assert_eq!(runs([300, 32, 4, 4], Entropy::Pack).len(), 300);
+        assert_eq!(runs([0, 32, 4, 4], Entropy::Rans), []);
     }
 
     #[test]

@@ -117,6 +117,7 @@ impl Writer {
 }
 
 /// Gets tokens, the first one first. Past the end it reads zeros; [`Reader::finish`] tells.
+#[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     pub(super) states: [u32; LANES],
     pub(super) words: Words<'a>,
@@ -182,7 +183,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether everything was read and nothing more.
-    pub(super) fn finish(self) -> Result<(), &'static str> {
+    pub(super) fn finish(&self) -> Result<(), &'static str> {
         if self.words.used != self.words.all.len() {
             return Err("the words do not end where the symbols do");
         }

@@ -13,7 +13,7 @@ use super::{CutPackage, Entropy, FfError, Order, each, package_or_default};
 pub struct FrameReader<'a> {
     recipe: Recipe<'a>,
     choice: Choice,
-    chunks: Vec<(usize, &'a [u8])>,
+    runs: Vec<(usize, &'a [u8])>,
 }
 
 /// What steps and offsets depend on besides the band.
@@ -82,8 +82,8 @@ impl<'a> FrameReader<'a> {
         if header.package != cut.id() {
             return Err(FfError::Package { expected: cut.id(), got: header.package });
         }
-        let chunks = header.chunks(bytes, dims)?;
-        Ok(Self { recipe: Recipe::new(header.choice, dims, cut)?, choice: header.choice, chunks })
+        let runs = header.runs(bytes, dims)?;
+        Ok(Self { recipe: Recipe::new(header.choice, dims, cut)?, choice: header.choice, runs })
     }
 
     /// Chunks, bands and the order of symbols.
@@ -104,18 +104,23 @@ impl<'a> FrameReader<'a> {
     /// Opens all chunks, row after row; of packed symbols, what stands before every `stride` blocks is noted. Uses the
     /// current thread pool for large tensors. Errors with the byte and the name of what is wrong.
     pub fn chunks(&self, stride: usize) -> Result<Vec<ReadChunk<'a>>, FfError> {
-        let jobs = self.chunks.iter().copied().enumerate().collect();
-        each(self.recipe.dims, jobs, |(chunk, from)| self.chunk(chunk, from, stride))
+        let jobs = self.runs.iter().copied().enumerate().collect();
+        let runs = each(self.recipe.dims, jobs, |(run, from)| self.run(run, from, stride))?;
+        Ok(runs.into_iter().flatten().collect())
     }
 
-    fn chunk(&self, chunk: usize, from: (usize, &'a [u8]), stride: usize) -> Result<ReadChunk<'a>, FfError> {
-        let range = self.recipe.dims.chunk_range(chunk);
-        let chunk::Opened { signed, exceptions, step, classes, body } = chunk::open(&self.recipe, chunk, from)?;
-        let symbols = match body {
-            Body::Symbols(symbols) => Symbols::Plain(symbols),
-            Body::Packed(body) => Symbols::Packed(self.packed(body, range.1, signed, stride)?),
+    fn run(&self, run: usize, from: (usize, &'a [u8]), stride: usize) -> Result<Vec<ReadChunk<'a>>, FfError> {
+        let chunks = self.recipe.dims.run(run, self.recipe.entropy);
+        let read = |(chunk, opened): (usize, chunk::Opened<'a>)| {
+            let range = self.recipe.dims.chunk_range(chunk);
+            let chunk::Opened { signed, exceptions, step, classes, body } = opened;
+            let symbols = match body {
+                Body::Symbols(symbols) => Symbols::Plain(symbols),
+                Body::Packed(body) => Symbols::Packed(self.packed(body, range.1, signed, stride)?),
+            };
+            Ok(ReadChunk { exceptions, symbols, signed, step, classes, range })
         };
-        Ok(ReadChunk { exceptions, symbols, signed, step, classes, range })
+        chunks.clone().zip(chunk::open(&self.recipe, chunks, from)?).map(read).collect()
     }
 
     fn packed(
@@ -175,16 +180,23 @@ impl<'a> FrameReader<'a> {
     /// packed it did it wrong.
     pub fn rewritten(&self) -> Result<Vec<u8>, FfError> {
         let chunks = self.chunks(usize::MAX)?;
-        let rewrite = |(index, read): (usize, &ReadChunk<'_>)| {
+        let mut parts = Vec::with_capacity(chunks.len());
+        for (index, read) in chunks.iter().enumerate() {
             let (_, channels) = read.range;
             let symbols = self.symbols_of(index, read)?;
             let coarse = self.recipe.bands.all()[0].plane() * channels;
             let classes = chunk::measured(&self.recipe, channels, &symbols, true);
             let signed = any_negative(&symbols[..coarse]);
-            let head = Head { signed, exceptions: &read.exceptions, step: read.step, classes: &classes };
-            chunk::encode_symbols(&self.recipe, index, &head, symbols)
-        };
-        let chunks: Result<Vec<_>, _> = chunks.iter().enumerate().map(rewrite).collect();
-        format::write(self.choice, self.recipe.cut.id(), self.recipe.dims, &chunks?)
+            let exceptions = (&read.exceptions[..]).into();
+            parts.push((Head { signed, exceptions, step: read.step, classes }, symbols));
+        }
+        let dims = self.recipe.dims;
+        let mut runs = Vec::with_capacity(dims.run_count(self.recipe.entropy));
+        let mut parts = parts.into_iter();
+        for run in 0..dims.run_count(self.recipe.entropy) {
+            let chunks = dims.run(run, self.recipe.entropy);
+            runs.push(chunk::encode(&self.recipe, chunks.start, parts.by_ref().take(chunks.len()).collect())?);
+        }
+        format::write(self.choice, self.recipe.cut.id(), dims, &runs)
     }
 }

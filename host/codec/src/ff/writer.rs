@@ -1,6 +1,6 @@
 //! Frames whose symbols a device made.
 
-use super::chunk::{Head, encode_packed, encode_symbols, unpack_body};
+use super::chunk::{Head, encode, encode_packed, unpack_body};
 use super::geometry::{Band, Dims, Geometry};
 use super::quant::{ROUND_COARSE, ROUND_DETAIL, STEP_MAX, STEP_MIN, STEPS_MAX};
 use super::recipe::{Choice, Recipe};
@@ -114,31 +114,43 @@ impl<'a> FrameWriter<'a> {
             let message = format!("{} expected, got {}", dims.chunk_count(), chunks.len());
             return Err(error::fault(0, "chunks", message));
         }
-        let jobs = chunks.iter().enumerate().collect();
-        let chunks = each(dims, jobs, |(index, chunk)| self.write_chunk(index, chunk))?;
-        format::write(self.choice, self.recipe.cut.id(), dims, &chunks)
+        let run_chunks = dims.run_chunks(self.recipe.entropy);
+        let jobs = chunks.chunks(run_chunks).enumerate().collect();
+        let runs = each(dims, jobs, |(run, chunks)| self.write_run(run * run_chunks, chunks))?;
+        format::write(self.choice, self.recipe.cut.id(), dims, &runs)
     }
 
-    fn write_chunk(&self, index: usize, chunk: &DeviceChunk<'_>) -> Result<Vec<u8>, FfError> {
+    fn write_run(&self, first: usize, chunks: &[DeviceChunk<'_>]) -> Result<Vec<u8>, FfError> {
         let recipe = &self.recipe;
-        let (_, channels) = recipe.dims.chunk_range(index);
-        let bands = recipe.bands.all();
+        let mut out = Vec::new();
+        let mut run = Vec::with_capacity(chunks.len());
+        for (index, chunk) in (first..).zip(chunks) {
+            let (_, channels) = recipe.dims.chunk_range(index);
+            let head = self.head(index, chunk)?;
+            let body: Vec<&[u8]> = chunk.sequences.iter().flat_map(|s| [s.widths, s.bitmaps, s.values]).collect();
+            if recipe.entropy != Entropy::Rans {
+                encode_packed(recipe, &head, &body, &mut out)?;
+                continue;
+            }
+            let mut symbols = vec![0i16; recipe.bands.symbols * channels];
+            unpack_body(recipe, channels, chunk.signed, &body.concat(), &mut symbols)
+                .map_err(|(at, message)| error::fault(at, "chunks", format!("chunk {index}: {message}")))?;
+            run.push((head, symbols));
+        }
+        if recipe.entropy == Entropy::Rans { encode(recipe, first, run) } else { Ok(out) }
+    }
+
+    fn head<'c>(&self, index: usize, chunk: &'c DeviceChunk<'_>) -> Result<Head<'c>, FfError> {
+        let bands = self.recipe.bands.all();
+        let (_, channels) = self.recipe.dims.chunk_range(index);
         let class = |(sum, band): (&u64, &Band)| class_of(*sum, band.plane() * channels);
         let classes: Vec<u8> = chunk.magnitudes.iter().zip(bands).map(class).collect();
-        if recipe.in_band && classes.len() != bands.len() {
+        if self.recipe.in_band && classes.len() != bands.len() {
             let message = format!("chunk {index}: {} sums of magnitudes, {} bands", classes.len(), bands.len());
             return Err(error::fault(0, "chunks", message));
         }
         let DeviceChunk { step, signed, ref exceptions, .. } = *chunk;
-        let head = Head { signed, exceptions, step, classes: &classes };
-        let body: Vec<&[u8]> = chunk.sequences.iter().flat_map(|s| [s.widths, s.bitmaps, s.values]).collect();
-        if recipe.entropy != Entropy::Rans {
-            return encode_packed(recipe, &head, &body);
-        }
-        let mut symbols = vec![0i16; recipe.bands.symbols * channels];
-        unpack_body(recipe, channels, signed, &body.concat(), &mut symbols)
-            .map_err(|(at, message)| error::fault(at, "chunks", format!("chunk {index}: {message}")))?;
-        encode_symbols(recipe, index, &head, symbols)
+        Ok(Head { signed, exceptions: (&exceptions[..]).into(), step, classes })
     }
 
     /// The frame that the processor makes of the same tensor (rows and channels first) with these steps, one a row; they

@@ -79,8 +79,9 @@ fn every_cut_off_frame_is_refused() {
             if length > format::HEADER_BYTES + 4 {
                 // The same with length and checksum put right.
                 let mut bytes = bytes.to_vec();
-                let chunks = Dims::of(&shape, Order::Nchw).unwrap().chunk_count();
-                let payload = length.saturating_sub(44 + 4 * chunks) as u32;
+                let entropy = Entropy::ALL[usize::from(bytes[5])];
+                let runs = Dims::of(&shape, Order::Nchw).unwrap().run_count(entropy);
+                let payload = length.saturating_sub(44 + 4 * runs) as u32;
                 bytes[36..40].copy_from_slice(&payload.to_le_bytes());
                 seal(&mut bytes);
                 assert!(decode(&bytes, &shape, Order::Nchw, package.as_ref()).is_err(), "{length} sealed");
@@ -101,9 +102,9 @@ fn faults_are_named_with_their_place() {
         (7, 0x80, "byte 7, flags: unknown flags 0x80"),
         (20, 1, "byte 16, stream: streams are not part of this version"),
         (30, 5, "byte 28, shape: [1, 5, 30, 30] (rows, channels, lines, columns), expected [1, 4, 30, 30]"),
-        (40, 0xff, "byte 40, chunk sizes: more than the payload"),
-        (44, 2, "byte 44, chunk flags: unknown flags 0x02"),
-        (50, 99, "byte 50, steps: class 99 is out of range"),
+        (40, 0xff, "byte 40, run sizes: more than the payload"),
+        (44, 4, "byte 44, chunk flags: unknown flags 0x04"),
+        (49, 99, "byte 49, steps: class 99 is out of range"),
     ];
     for (at, byte, wanted) in table {
         let mut bytes = frame.clone();

@@ -62,8 +62,9 @@ fn frames_weigh_what_their_model_says() {
                 let ratios = recipe.ratios.get(first..).unwrap_or_default();
                 let model = Model { bands: recipe.bands, channels, signed: false, tables: &package.tables, ratios };
                 ideal += ideal_bits(&model, &classes, &symbols) / 8.0;
-                let mut out = Vec::new();
-                coder::write(&model, &Classes::Known(&classes), &classes, &symbols, &mut out);
+                let (mut writer, mut out) = (rans::Writer::new(), Vec::new());
+                coder::write(&model, &Classes::Known(&classes), &classes, &symbols, &mut writer);
+                writer.finish(geometry::LANES, &mut out);
                 coded += out.len();
             }
             let bits = 8.0 * real as f64 / dims.elements() as f64;
