@@ -257,6 +257,9 @@ pub fn encode(settings: &Settings<'_>, tensor: &HostTensor) -> Result<Vec<u8>, F
     encode_rows(&recipe, choice, elements, row_step, settings.bound)
 }
 
+/// The elements of a chunk, with their row's step.
+type Part<'a> = (f32, &'a [[u8; 4]]);
+
 /// Encodes rows, each with channels one after another, in steps by row.
 fn encode_rows(
     recipe: &Recipe<'_>,
@@ -268,9 +271,9 @@ fn encode_rows(
     let dims = recipe.dims;
     let rows = elements.chunks(dims.row_elements().max(1)).enumerate().map(|(index, row)| (row_step(index, row), row));
     let parts = rows.flat_map(|(step, row)| row.chunks(dims.chunk_elements().max(1)).map(move |part| (step, part)));
-    let parts: Vec<(f32, &[[u8; 4]])> = parts.collect();
+    let parts: Vec<Part<'_>> = parts.collect();
     let run_chunks = dims.run_chunks(recipe.entropy);
-    let encode_run = |(run, parts): (usize, &[(f32, &[[u8; 4]])])| {
+    let encode_run = |(run, parts): (usize, &[Part<'_>])| {
         let first = run * run_chunks;
         let symbols =
             |(chunk, (step, part)): (usize, &(f32, &[[u8; 4]]))| chunk::symbols(recipe, chunk, part, *step, bound);
