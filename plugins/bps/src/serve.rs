@@ -41,6 +41,11 @@ fn economical(way: &Way<'_>, rows_max: u32) -> u32 {
     sizes().find(|rows| cost(*rows) <= least * NEARLY).unwrap_or(rows_max)
 }
 
+/// At least one.
+fn whole_rows(share: f64) -> u32 {
+    (share - 0.01).ceil().clamp(1.0, 1e6) as u32
+}
+
 /// A queue's service.
 pub(crate) struct Serve<'a> {
     pub(crate) world: &'a World,
@@ -145,64 +150,76 @@ impl Serve<'_> {
         let mut in_play: Vec<&Choice<'_>> =
             choices.iter().filter(|choice| choice.scores[0] <= until.max(quickest)).collect();
         in_play.sort_by(|a, b| self.order(a).cmp(&self.order(b)).then(a.scores[0].total_cmp(&b.scores[0])));
-        // Lanes over the same devices differ in what they send: where the one whose turn it is must wait, so must they.
-        let mut tried: Vec<(Option<u32>, Option<u32>)> = vec![];
-        for choice in &in_play {
-            let over = (choice.planned.lane.head, choice.planned.lane.tail);
-            if tried.contains(&over) || !choice.way.has_room() || is_uncertain(choice) {
-                continue;
+        let mut served = |reserving: bool| {
+            // Lanes over the same devices differ in what they send: where the one whose turn it is must wait, so must they.
+            let mut tried: Vec<(Option<u32>, Option<u32>)> = vec![];
+            for choice in &in_play {
+                let over = (choice.planned.lane.head, choice.planned.lane.tail);
+                if tried.contains(&over) || !choice.way.has_room() || is_uncertain(choice) {
+                    continue;
+                }
+                tried.push(over);
+                let busy = choice.way.head.map_or(0.0, |head| head.free_in - self.lead());
+                if busy > 0.0 {
+                    decision.wake_after(busy as Nanos);
+                    continue;
+                }
+                // What other devices can begin with now is left to them, and for one here that is busy still its next batch.
+                let others = in_play.iter().filter(|other| reserving && other.is_best && !other.shares(choice));
+                let theirs: f64 =
+                    others.map(|other| self.reserved(other, other.rows_by(until, &sizes) * part, coming)).sum();
+                let most = choice.rows_by(until, &sizes).min(f64::from(waiting) - theirs);
+                if most < 0.01 {
+                    continue;
+                }
+                // One here takes its part of what waits, or a batch that is no worse for each row than a larger one.
+                let enough = || f64::from(economical(&choice.way, (most.ceil() as u32).min(rows_max)));
+                let share = match choice.planned.lane.class() {
+                    LaneClass::Here => most.min(enough().max(choice.rows_by(until, &sizes) * part)),
+                    _ => most,
+                };
+                let rows = whole_rows(share).min(rows_max);
+                let batch = self.batch(heads, choice, rows, waiting);
+                let hold = choice.way.hold(batch.rows, self.lead());
+                if hold > 0.0 {
+                    decision.wake_after(hold as Nanos);
+                    continue;
+                }
+                if self.is_worth_a_message(choice, rows, coming) {
+                    return Some((choice.at, batch));
+                }
             }
-            tried.push(over);
-            let busy = choice.way.head.map_or(0.0, |head| head.free_in - self.lead());
-            if busy > 0.0 {
-                decision.wake_after(busy as Nanos);
-                continue;
-            }
-            // What other devices can begin with now is left to them, and for one here that is busy still its next batch.
-            let others = in_play.iter().filter(|other| other.is_best && !other.shares(choice));
-            let theirs: f64 = others.map(|other| self.reserved(other, other.rows_by(until, &sizes) * part)).sum();
-            let most = choice.rows_by(until, &sizes).min(f64::from(waiting) - theirs);
-            if most < 0.01 {
-                continue;
-            }
-            // One here takes its part of what waits, or a batch that is no worse for each row than a larger one.
-            let enough = || f64::from(economical(&choice.way, (most.ceil() as u32).min(rows_max)));
-            let share = match choice.planned.lane.class() {
-                LaneClass::Here => most.min(enough().max(choice.rows_by(until, &sizes) * part)),
-                _ => most,
-            };
-            let rows = ((share - 0.01).ceil().max(1.0)).min(f64::from(rows_max)) as u32;
-            let batch = self.batch(heads, choice, rows, waiting);
-            let hold = choice.way.hold(batch.rows, self.lead());
-            if hold > 0.0 {
-                decision.wake_after(hold as Nanos);
-                continue;
-            }
-            // A few more rows are here before anybody would have noticed.
-            let gather = (choice.scores[0] * GATHER_SHARE).min(GATHER_MAX);
-            if choice.planned.lane.tail.is_some() && f64::from(batch.rows) < coming * gather {
-                continue;
-            }
-            return Some((choice.at, batch));
+            None
+        };
+        // Nothing is left lying for a device that does not take it after all.
+        if let Some(found) = served(true).or_else(|| served(false)) {
+            return Some(found);
         }
         self.probe(heads, now)
     }
 
     /// Of the rows that a device can answer, those that are not to go elsewhere.
-    fn reserved(&self, choice: &Choice<'_>, rows: f64) -> f64 {
-        if self.is_open(choice) {
+    fn reserved(&self, choice: &Choice<'_>, rows: f64, coming: f64) -> f64 {
+        if self.is_open(choice, whole_rows(rows), coming) {
             rows
         } else if choice.planned.lane.class() == LaneClass::Here {
-            rows.min(f64::from(economical(&choice.way, (rows.ceil() as u32).max(1))))
+            rows.min(f64::from(economical(&choice.way, whole_rows(rows))))
         } else {
             0.0
         }
     }
 
-    /// Whether a row that takes it goes out now.
-    fn is_open(&self, choice: &Choice<'_>) -> bool {
+    /// Whether so many rows that take it go out now.
+    fn is_open(&self, choice: &Choice<'_>, rows: u32, coming: f64) -> bool {
         let busy = choice.way.head.map_or(0.0, |head| head.free_in - self.lead());
-        choice.way.has_room() && !is_uncertain(choice) && busy <= 0.0 && choice.way.hold(1, self.lead()) <= 0.0
+        let is_free = choice.way.has_room() && !is_uncertain(choice) && busy <= 0.0;
+        is_free && choice.way.hold(rows, self.lead()) <= 0.0 && self.is_worth_a_message(choice, rows, coming)
+    }
+
+    /// Not while a few more rows would be here before anybody had noticed.
+    fn is_worth_a_message(&self, choice: &Choice<'_>, rows: u32, coming: f64) -> bool {
+        let gather = (choice.scores[0] * GATHER_SHARE).min(GATHER_MAX);
+        choice.planned.lane.tail.is_none() || f64::from(rows) >= coming * gather
     }
 
     fn lead(&self) -> f64 {
