@@ -2,19 +2,20 @@
 //!
 //! Each device that can answer is looked at with its best lane: this host's devices whole, another host's with the cut and
 //! codec whose batch is answered first, where every row that waits behind adds the delay that the plan's prices put on
-//! the lane. The waiting rows are then poured over these lanes like water: each takes what it can answer by the time at
-//! which all are answered. A lane that takes nothing by then is left alone, so a slow device helps with a long line and
-//! not with a short one. Of the lanes that take something those of the plan's optimum come first, the one first that is
+//! the lane. The waiting rows are then poured over these lanes like water ([`share`](crate::share)): each takes what it can
+//! answer by the time at which all are answered. A lane that takes nothing by then is left alone, so a slow device helps
+//! with a long line and not with a short one. Of the lanes that take something those of the plan's optimum come first, the one first that is
 //! most behind its share: at low load that is the quickest, at full load all keep their proportions. A batch is held back
 //! while it would only wait in front of something busy.
 
-use crate::choice::{Bests, Choice, SIZES_MAX, is_uncertain, is_unknown, pour, sizes};
+use crate::choice::{Bests, Choice, SIZES_MAX, is_uncertain, is_unknown, sizes};
 use crate::heads::{Heads, bits};
 use crate::known::InUse;
 use crate::policy::why;
+use crate::share::{Sharing, Waiting};
 use crate::turns::Turns;
 use bps_policy_planner::{Gather, LaneClass, Line, Now, Plan, PlannedLane, Spans, Tag, Way, choose_pipelined};
-use bps_policy_sdk::{DecisionBuilder, ModelInfo, Nanos, QueueView, Request, Room, TABLE_BATCHES, World};
+use bps_policy_sdk::{DecisionBuilder, ModelInfo, Nanos, QueueView, Request, Room, World};
 use std::collections::BTreeMap;
 
 /// Dispatches for one queue in one decision, at most; the next decision makes more.
@@ -24,27 +25,6 @@ const PIECES_GAIN: f64 = 0.95;
 
 /// What a message costs two hosts beside its bytes, nanoseconds; in no table, and nothing beside executions of milliseconds.
 const MESSAGE: f64 = 200_000.0;
-/// A batch for another host may wait for this part of the time to its answer, so that others come along.
-const GATHER_SHARE: f64 = 0.125;
-
-/// And no longer than this, nanoseconds.
-const GATHER_MAX: f64 = 2e6;
-
-/// What a row may cost more in a smaller batch.
-const NEARLY: f64 = 1.05;
-
-/// The fewest rows, of at most so many, whose batch is nearly as good for each row.
-fn economical(way: &Way<'_>, rows_max: u32) -> u32 {
-    let cost = |rows: u32| way.spans(rows).slowest() / f64::from(rows);
-    let sizes = || TABLE_BATCHES.into_iter().filter(|rows| *rows < rows_max).chain([rows_max]);
-    let least = sizes().map(cost).fold(f64::MAX, f64::min);
-    sizes().find(|rows| cost(*rows) <= least * NEARLY).unwrap_or(rows_max)
-}
-
-/// At least one.
-fn whole_rows(share: f64) -> u32 {
-    (share - 0.01).ceil().clamp(1.0, 1e6) as u32
-}
 
 /// A queue's service.
 pub(crate) struct Serve<'a> {
@@ -144,86 +124,45 @@ impl Serve<'_> {
         // Rows a nanosecond that come while these are on their way, and wait behind them.
         let coming = f64::from(queue.arrivals_per_second.max(0.0)).min(1e9) / 1e9;
         let choices = self.choices(heads, first, (waiting, coming), &sizes, now);
-        let quickest = choices.iter().map(|choice| choice.scores[0]).fold(f64::MAX, f64::min);
-        // One alone goes where it is answered first.
-        let (until, part) = if waiting > 1 { pour(&choices, (waiting, coming), &sizes) } else { (quickest, 1.0) };
-        let mut in_play: Vec<&Choice<'_>> =
-            choices.iter().filter(|choice| choice.scores[0] <= until.max(quickest)).collect();
-        in_play.sort_by(|a, b| self.order(a).cmp(&self.order(b)).then(a.scores[0].total_cmp(&b.scores[0])));
-        let mut served = |reserving: bool| {
-            // Lanes over the same devices differ in what they send: where the one whose turn it is must wait, so must they.
-            let mut tried: Vec<(Option<u32>, Option<u32>)> = vec![];
-            for choice in &in_play {
-                let over = (choice.planned.lane.head, choice.planned.lane.tail);
-                if tried.contains(&over) || !choice.way.has_room() || is_uncertain(choice) {
-                    continue;
-                }
-                tried.push(over);
-                let busy = choice.way.head.map_or(0.0, |head| head.free_in - self.lead());
-                if busy > 0.0 {
-                    decision.wake_after(busy as Nanos);
-                    continue;
-                }
-                // What other devices can begin with now is left to them, and for one here that is busy still its next batch.
-                let others = in_play.iter().filter(|other| reserving && other.is_best && !other.shares(choice));
-                let theirs: f64 =
-                    others.map(|other| self.reserved(other, other.rows_by(until, &sizes) * part, coming)).sum();
-                let most = choice.rows_by(until, &sizes).min(f64::from(waiting) - theirs);
-                if most < 0.01 {
-                    continue;
-                }
-                // One here takes its part of what waits, or a batch that is no worse for each row than a larger one.
-                let enough = || f64::from(economical(&choice.way, (most.ceil() as u32).min(rows_max)));
-                let share = match choice.planned.lane.class() {
-                    LaneClass::Here => most.min(enough().max(choice.rows_by(until, &sizes) * part)),
-                    _ => most,
-                };
-                let rows = whole_rows(share).min(rows_max);
-                let batch = self.batch(heads, choice, rows, waiting);
-                let hold = choice.way.hold(batch.rows, self.lead());
-                if hold > 0.0 {
-                    decision.wake_after(hold as Nanos);
-                    continue;
-                }
-                if self.is_worth_a_message(choice, rows, coming) {
-                    return Some((choice.at, batch));
-                }
-            }
-            None
-        };
+        let since = heads.requests.get(heads.open.trailing_zeros() as usize).map_or(0.0, |first| first.wait as f64);
+        let line = Waiting { rows: waiting, coming, since, rows_max, sizes: &sizes, lead: self.gather.lead as f64 };
+        let sharing = Sharing::of(line, &choices, |choice| self.order(choice));
         // Nothing is left lying for a device that does not take it after all.
-        if let Some(found) = served(true).or_else(|| served(false)) {
-            return Some(found);
+        let mut pick = |reserving: bool| self.pick(heads, &sharing, reserving, waiting, decision);
+        pick(true).or_else(|| pick(false)).or_else(|| self.probe(heads, now))
+    }
+
+    /// The first lane in turn that takes some of the line now, with its batch.
+    fn pick(
+        &self,
+        heads: &Heads,
+        sharing: &Sharing<'_, '_>,
+        reserving: bool,
+        waiting: u32,
+        decision: &mut DecisionBuilder,
+    ) -> Option<(usize, Batch)> {
+        // Lanes over the same devices differ in what they send: where the one whose turn it is must wait, so must they.
+        let mut tried: Vec<(Option<u32>, Option<u32>)> = vec![];
+        for choice in &sharing.in_play {
+            let over = (choice.planned.lane.head, choice.planned.lane.tail);
+            if tried.contains(&over) || !choice.way.has_room() || is_uncertain(choice) {
+                continue;
+            }
+            tried.push(over);
+            let busy = sharing.busy(choice);
+            if busy > 0.0 {
+                decision.wake_after(busy as Nanos);
+                continue;
+            }
+            let Some(rows) = sharing.rows(choice, reserving) else { continue };
+            let batch = self.batch(heads, choice, rows, waiting);
+            let hold = choice.way.hold(batch.rows, self.gather.lead as f64).max(sharing.gather(choice, rows));
+            if hold <= 0.0 {
+                return Some((choice.at, batch));
+            }
+            decision.wake_after(hold as Nanos);
         }
-        self.probe(heads, now)
-    }
-
-    /// Of the rows that a device can answer, those that are not to go elsewhere.
-    fn reserved(&self, choice: &Choice<'_>, rows: f64, coming: f64) -> f64 {
-        if self.is_open(choice, whole_rows(rows), coming) {
-            rows
-        } else if choice.planned.lane.class() == LaneClass::Here {
-            rows.min(f64::from(economical(&choice.way, whole_rows(rows))))
-        } else {
-            0.0
-        }
-    }
-
-    /// Whether so many rows that take it go out now.
-    fn is_open(&self, choice: &Choice<'_>, rows: u32, coming: f64) -> bool {
-        let busy = choice.way.head.map_or(0.0, |head| head.free_in - self.lead());
-        let is_free = choice.way.has_room() && !is_uncertain(choice) && busy <= 0.0;
-        is_free && choice.way.hold(rows, self.lead()) <= 0.0 && self.is_worth_a_message(choice, rows, coming)
-    }
-
-    /// Not while a few more rows would be here before anybody had noticed.
-    fn is_worth_a_message(&self, choice: &Choice<'_>, rows: u32, coming: f64) -> bool {
-        let gather = (choice.scores[0] * GATHER_SHARE).min(GATHER_MAX);
-        choice.planned.lane.tail.is_none() || f64::from(rows) >= coming * gather
-    }
-
-    fn lead(&self) -> f64 {
-        self.gather.lead as f64
+        None
     }
 
     /// Lanes of the optimum by how far they are ahead of their share, then all others.

@@ -107,6 +107,24 @@ fn a_link_that_is_down_or_silent_is_not_waited_for() {
 }
 
 #[test]
+fn a_few_rows_wait_for_others_and_never_for_ever() {
+    let cell = cell(4.0, 1_000.0, 20.0);
+    let mut policy = told::<Bps>(&cell, 1, BUDGET_PPM, "");
+    let mut now = at_rest(&cell, 1, 2);
+    // Nothing here can answer, nothing more comes although much did: only the clock asks again.
+    now.devices[0].up = false;
+    now.queues[0].arrivals_per_second = 20_000.0;
+    let first = policy.decide(&now);
+    assert!(first.dispatches.is_empty(), "{first:?}");
+    let pause = first.wake_after.unwrap();
+    assert!((1..=2_000_000).contains(&pause), "{pause}");
+    now.now += pause;
+    now.queues[0].oldest_wait = pause;
+    now.waits.iter_mut().for_each(|wait| *wait = pause);
+    assert_eq!(policy.decide(&now).dispatches.len(), 1);
+}
+
+#[test]
 fn constraints_are_kept_and_hold_up_nobody_else() {
     let cell = cell(16.0, 100.0, 1.0);
     let mut now = at_rest(&cell, 1, 4);
