@@ -416,8 +416,8 @@ fn decoded(
     let (tables, ratios) = (&recipe.cut.tables[..], recipe.ratios.get(first..).unwrap_or_default());
     let model = Model { bands: recipe.bands, channels, signed: head.signed, tables, ratios };
     let mut symbols = vec![0i16; recipe.bands.symbols * channels];
-    let known = known.map_or_else(|| spread(head.classes, channels), <[u8]>::to_vec);
-    let mut classes = known.clone();
+    let known = known.map_or_else(|| spread(head.classes, channels).into(), Cow::Borrowed);
+    let mut classes = known.to_vec();
     let table = class_table().filter(|_| recipe.in_band && recipe.plane_classes);
     let travel = match &table {
         Some(table) => Classes::InBand(head.classes, table),
