@@ -1,7 +1,8 @@
 //! How many rows of a line each device takes.
 //!
 //! What waits is poured over the devices, together with what will have come by then ([`pour`]); what a device can begin with
-//! now is left to it. A row on its way to another host is a message, which is worth more with a few more rows in it.
+//! now is left to it. A row on its way to another host is a message, which is worth more with a few more rows in it, and
+//! takes one of the few places that the device there has until it is answered: messages are spaced so that there is one.
 
 use crate::choice::{Choice, is_uncertain, pour};
 use bps_policy_planner::{LaneClass, Way};
@@ -63,8 +64,8 @@ impl<'s, 'c> Sharing<'s, 'c> {
         let by_then = choice.rows_by(self.until, self.line.sizes);
         let most = by_then.min(f64::from(self.line.rows) - theirs);
         let share = match choice.planned.lane.class() {
-            // One here takes its part of what waits, or a batch that is no worse for each row than a larger one.
-            LaneClass::Here => most.min(economical(&choice.way, self.whole(most)).max(by_then * self.part)),
+            // One here takes a batch that is no worse for each row than a larger one: the next may be wanted elsewhere.
+            LaneClass::Here => most.min(economical(&choice.way, self.whole(most))),
             _ => most,
         };
         (most >= 0.01).then(|| self.whole(share))
@@ -96,9 +97,13 @@ impl<'s, 'c> Sharing<'s, 'c> {
     }
 
     /// How long so few rows had better wait for others that come along, nanoseconds: no longer than anybody would notice,
-    /// counted from when the first of them came.
+    /// or than it takes until the device has its next place where places are what is scarce, counted from when the first of
+    /// them came. Messages that leave sooner take all places, and who comes then waits for a round trip.
     pub(crate) fn gather(&self, choice: &Choice<'_>, rows: u32) -> f64 {
-        let most = (choice.scores[0] * GATHER_SHARE).min(GATHER_MAX);
+        let unnoticed = (choice.scores[0] * GATHER_SHARE).min(GATHER_MAX);
+        let spans = choice.way.spans(rows);
+        let place = Some(choice.way.apart(&spans)).filter(|apart| *apart > spans.slowest());
+        let most = place.map_or(unnoticed, |place| unnoticed.max(place));
         let is_enough = choice.planned.lane.tail.is_none() || f64::from(rows) >= self.line.coming * most;
         if is_enough { 0.0 } else { most - self.line.since }
     }

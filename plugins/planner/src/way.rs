@@ -116,11 +116,16 @@ impl<'a> Way<'a> {
     /// where the way there and back is long, small batches leave it empty between them.
     pub fn ends(&self, rows: u32) -> Ends {
         let spans = self.spans(rows);
-        let apart = self.tail.map_or(0.0, |(device, link)| {
+        Ends { first: self.finish_of(&spans) as Nanos, next: spans.slowest().max(self.apart(&spans)) as Nanos }
+    }
+
+    /// How far apart the dispatches are that the device at the end takes, where each occupies one of its places for as long
+    /// as it is on its way, there and back; 0 on this host.
+    pub fn apart(&self, spans: &Spans) -> f64 {
+        self.tail.map_or(0.0, |(device, link)| {
             let alone = spans.encode + spans.head + spans.send + spans.tail + spans.back + link.rtt;
             alone / f64::from((device.credits + device.running.min(RUNNING_MAX)).max(1))
-        });
-        Ends { first: self.finish_of(&spans) as Nanos, next: spans.slowest().max(apart) as Nanos }
+        })
     }
 
     /// How long to hold a batch back, since until then it would only wait further down: what is handed over no longer
