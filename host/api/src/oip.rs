@@ -24,6 +24,9 @@ use axum::routing::{get, post};
 /// Name of the header that says how long the JSON head of a binary request or answer is.
 const HEAD_BYTES_HEADER: &str = "inference-header-content-length";
 
+/// Name of the header that says which trace a request is part of: W3C trace context.
+const TRACE_HEADER: &str = "traceparent";
+
 /// The protocol's endpoints.
 pub(crate) fn routes() -> Router<ClientApi> {
     let mut router = Router::new()

@@ -200,7 +200,8 @@ async fn finished(task: JoinHandle<Result<(), ServeError>>) -> Result<(), ServeE
 }
 
 /// Puts a host together. Blocks: it compiles policies, reads and profiles models.
-fn assemble(config: HostConfig) -> Result<Host, HostError> {
+fn assemble(mut config: HostConfig) -> Result<Host, HostError> {
+    config.sched.trace_prefix = rand::random();
     let requests = if config.devices.is_empty() { vec![AUTOMATIC] } else { config.devices };
     let engine = Engine::start(&requests)?;
     let names: Vec<String> = engine.devices().iter().map(|d| d.name.clone()).collect();

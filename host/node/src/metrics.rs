@@ -24,13 +24,15 @@ const SHORT_SECONDS: [f64; 12] = [1e-6, 3e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4
 const ROWS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
 /// Name and meaning of each counter, gauge and histogram.
-const COUNTERS: [(&str, &str); 6] = [
+const COUNTERS: [(&str, &str); 8] = [
     ("bps_requests_total", "Requests that ended, by model and outcome"),
     ("bps_swaps_total", "Swaps, rollbacks and rebuilds of the scheduling policy"),
     ("bps_fallback_decisions_total", "Decisions made by the built-in fallback"),
     ("bps_policy_faults_total", "Faults of scheduling policies, by class"),
     ("bps_invalid_rows_total", "Rows of decisions that the host refused"),
     ("bps_retries_total", "Executions that were tried again, counted by request"),
+    ("bps_guest_executions_total", "Executions of stages of other hosts' plans, several joined in one or alone"),
+    ("bps_guest_rows_total", "Rows executed for other hosts"),
 ];
 const GAUGES: [(&str, &str); 11] = [
     ("bps_queue_waiting", "Requests that wait, by model"),
@@ -65,6 +67,8 @@ pub(crate) struct Metrics {
     fallback_decisions: Counter,
     invalid_rows: Counter,
     retries: Counter,
+    guest_executions: Counter,
+    guest_rows: Counter,
     requests_held: Gauge,
     outputs_held: Gauge,
     faults: BTreeMap<FaultClass, Counter>,
@@ -110,6 +114,8 @@ impl Metrics {
             fallback_decisions: counter("bps_fallback_decisions_total"),
             invalid_rows: counter("bps_invalid_rows_total"),
             retries: counter("bps_retries_total"),
+            guest_executions: counter("bps_guest_executions_total"),
+            guest_rows: counter("bps_guest_rows_total"),
             requests_held: gauge("bps_requests_held"),
             outputs_held: gauge("bps_outputs_held"),
             faults: FaultClass::ALL.into_iter().map(of_class).collect(),
@@ -168,6 +174,8 @@ impl Metrics {
         self.fallback_decisions.increment(after.fallback_decisions - before.fallback_decisions);
         self.invalid_rows.increment(after.invalid_rows - before.invalid_rows);
         self.retries.increment(after.retried - before.retried);
+        self.guest_executions.increment(after.guests.executions - before.guests.executions);
+        self.guest_rows.increment(after.guests.rows - before.guests.rows);
     }
 
     /// Faults since the run began.

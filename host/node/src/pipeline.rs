@@ -54,6 +54,7 @@ pub(crate) async fn infer(inner: &Inner, call: InferCall) -> Result<InferReply, 
             deadline,
             constraints: call.constraints
                 | if model.manifest.placement.local_only { constraint::LOCAL_ONLY } else { 0 },
+            trace: call.trace,
         };
         let rows = request.rows;
         let answered = hand_over(inner, request, ready, in_flight, permit, handed_over).await?;

@@ -11,7 +11,7 @@ pub use policy::{
     SwapRequest,
 };
 
-use bps_types::{DataType, HostTensor, Nanos, TensorSpec};
+use bps_types::{DataType, HostTensor, Nanos, TensorSpec, Trace};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub struct InferCall {
     pub timeout: Option<Duration>,
     /// Bits of [`bps_types::policy::constraint`].
     pub constraints: u8,
+    /// What its client is following it by.
+    pub trace: Option<Trace>,
 }
 
 /// The result of one inference.

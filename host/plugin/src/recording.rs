@@ -19,7 +19,7 @@ pub use replay::{Difference, ReplayReport, replay};
 pub(crate) const MAGIC: &[u8; 6] = b"BPSREC";
 
 /// The layout of `Record`; grows with each change to it.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// No record is larger: a component has at most 16 MiB, all tables 8 MiB.
 pub(crate) const RECORD_BYTES_MAX: usize = 32 << 20;

@@ -1,7 +1,7 @@
 //! Stages that came from other hosts and wait here, grouped by what could run together: same model, same range of layers,
 //! same device, whoever sent them.
 
-use crate::Arrival;
+use crate::{Arrival, Receipt};
 use bps_types::policy::{Arrived, NO_DEADLINE};
 use bps_types::{ArrivalId, DeviceId, ExecutionId, HostId, ModelId, Nanos};
 use indexmap::IndexMap;
@@ -39,6 +39,8 @@ pub(crate) struct Held {
     /// When its input was complete here.
     pub(crate) arrived: Nanos,
     pub(crate) sequence: u64,
+    /// Its input came over a link; else a stage before it left it here.
+    pub(crate) crossed: bool,
     /// It failed in company and is tried once more by itself.
     pub(crate) alone: bool,
 }
@@ -66,6 +68,8 @@ pub(crate) struct Joint {
     pub(crate) rows: u32,
     pub(crate) predicted: Nanos,
     pub(crate) timeout: Nanos,
+    /// As far as it could be written when they were joined.
+    pub(crate) receipt: Receipt,
 }
 
 /// All that came from other hosts.
@@ -109,7 +113,7 @@ impl Arrivals {
     pub(crate) fn push(&mut self, arrival: Arrival, now: Nanos) -> bool {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.put(Held { arrival, arrived: now, sequence, alone: false })
+        self.put(Held { arrival, arrived: now, sequence, crossed: true, alone: false })
     }
 
     /// Puts one in line that was taken out.

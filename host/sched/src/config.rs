@@ -39,6 +39,9 @@ pub struct Config {
     pub fault_window: Nanos,
     /// How long a quarantined digest is refused.
     pub quarantine: Nanos,
+    /// The first half of the trace ids that are made up for plans whose clients brought none. The driver draws it, so that
+    /// no two runs of any hosts have the same.
+    pub trace_prefix: u64,
 }
 
 impl Default for Config {
@@ -60,6 +63,7 @@ impl Default for Config {
             faults_max: 3,
             fault_window: Nanos::from_secs(60),
             quarantine: Nanos::from_secs(600),
+            trace_prefix: 0,
         }
     }
 }

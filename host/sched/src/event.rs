@@ -2,7 +2,7 @@
 
 use crate::{Candidate, PlanStage, Receipt, SwapReport, World};
 use bps_types::policy::Table;
-use bps_types::{ArrivalId, DeviceId, ExecutionId, Generation, HostId, ModelId, Nanos, RequestId};
+use bps_types::{ArrivalId, DeviceId, ExecutionId, Generation, HostId, ModelId, Nanos, RequestId, Trace};
 
 /// One inference, as far as scheduling is concerned; its tensors stay with the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Request {
     pub deadline: Option<Nanos>,
     /// Bits of [`bps_types::policy::constraint`].
     pub constraints: u8,
+    /// What its client is following it by.
+    pub trace: Option<Trace>,
 }
 
 /// Everything that can wake the scheduler.
@@ -161,6 +163,8 @@ pub struct Arrival {
     pub id: ArrivalId,
     /// Who sent it, and whose quota it uses.
     pub host: HostId,
+    /// Whose plan it is of, and who is answered.
+    pub origin: HostId,
     /// Of which model.
     pub model: ModelId,
     /// What is left of its plan; the first stage is this host's.
@@ -173,11 +177,16 @@ pub struct Arrival {
     pub priority: u8,
     /// When its result stops being useful.
     pub deadline: Option<Nanos>,
+    /// What its origin is following it by.
+    pub trace: Option<Trace>,
 }
 
-/// How one stage went on another host.
+/// How one stage went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StageTime {
+    /// How long its input had been on the host by then, in line and behind others on the device; none where nobody took
+    /// the time.
+    pub waited: Option<Nanos>,
     /// When it began, on this host's clock as far as the two can be compared.
     pub began: Nanos,
     /// Time on the device.
@@ -250,6 +259,8 @@ pub struct Forward {
     pub deadline: Option<Nanos>,
     /// The highest priority of its requests.
     pub priority: u8,
+    /// What the other hosts are to call it by.
+    pub trace: Trace,
 }
 
 /// What happens to an arrived stage that has been executed.

@@ -1,10 +1,11 @@
 //! What has been dispatched and not yet ended, and how busy that makes each device.
 
+use crate::StageTime;
 use crate::check::Hop;
 use crate::plan::Plan;
 use crate::queue::Waiting;
 use crate::receipt::{Clamp, PolicyLabel};
-use bps_types::{DeviceId, ExecutionId, Generation, HostId, ModelId, Nanos, RequestId};
+use bps_types::{DeviceId, ExecutionId, Generation, HostId, ModelId, Nanos, RequestId, Trace};
 use indexmap::IndexMap;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -33,8 +34,8 @@ pub(crate) struct Flight {
     /// Arrival of its oldest request.
     pub(crate) oldest: Nanos,
     pub(crate) predicted: Vec<Nanos>,
-    pub(crate) measured: Vec<Option<Nanos>>,
-    pub(crate) began: Vec<Option<Nanos>>,
+    /// How its stages went; none for those that have not ended.
+    pub(crate) times: Vec<Option<StageTime>>,
     /// Bytes that crossed links for it.
     pub(crate) bytes: u64,
     /// The host that was handed the rest of the plan.
@@ -43,6 +44,8 @@ pub(crate) struct Flight {
     pub(crate) timeout: Nanos,
     pub(crate) author: Author,
     pub(crate) clamps: Vec<Clamp>,
+    /// That of its oldest request that has one; made up when it leaves without.
+    pub(crate) trace: Option<Trace>,
 }
 
 impl Flight {

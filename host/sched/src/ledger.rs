@@ -59,6 +59,10 @@ pub struct GuestLedger {
     pub running: u64,
     /// Never taken: no right, no credit, no sense. Not part of the law.
     pub refused: u64,
+    /// Executions of what arrived, joined or alone, that ended well. Not part of the law.
+    pub executions: u64,
+    /// Rows in them. Not part of the law.
+    pub rows: u64,
 }
 
 impl GuestLedger {

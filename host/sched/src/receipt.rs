@@ -1,6 +1,7 @@
 //! Receipts: what was decided, by whom, and what came of it. Traces, dashboards and replays are made of them.
 
-use bps_types::{Generation, Nanos};
+use crate::StageTime;
+use bps_types::{Generation, Nanos, Trace};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -34,10 +35,22 @@ pub struct ReceiptStage {
     pub rate: u8,
     /// What the cost tables said.
     pub predicted: Nanos,
-    /// What it took; none where it did not end.
+    /// What it took; for or by another host, decoding and encoding included. None where it did not end.
     pub measured: Option<Nanos>,
+    /// How long its input had been on its host when it began, in line and behind others on the device; for several, the
+    /// longest. Known for stages for or by another host.
+    pub waited: Option<Nanos>,
     /// When it began, on this host's clock; none where it did not end.
     pub began: Option<Nanos>,
+}
+
+impl ReceiptStage {
+    /// Notes how it went.
+    pub(crate) fn went(&mut self, time: StageTime) {
+        self.measured = Some(time.elapsed);
+        self.waited = time.waited;
+        self.began = Some(time.began);
+    }
 }
 
 /// What the host changed about a plan that was otherwise in order.
@@ -58,13 +71,19 @@ pub enum Verdict {
     Failed(String),
 }
 
-/// The record of one executed piece of a dispatch.
+/// The record of one executed piece of a dispatch, or of stages of other hosts' plans that were executed together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// When it was dispatched.
+    /// When it was dispatched, or joined.
     pub at: Nanos,
     /// When it ended.
     pub ended: Nanos,
+    /// The hosts whose plans' stages these were, by name, in the order of their rows; empty: this host's own requests.
+    #[serde(rename = "for")]
+    pub for_hosts: Vec<Arc<str>>,
+    /// What tools follow it by: the trace of its oldest request, or stage, that has one. One is made up for a plan that
+    /// leaves this host without.
+    pub trace: Option<Trace>,
     /// Who chose it.
     pub policy: Arc<PolicyLabel>,
     /// Which generation.
@@ -75,20 +94,27 @@ pub struct Receipt {
     pub why: String,
     /// The model's name.
     pub model: Arc<str>,
-    /// Requests in it.
+    /// Requests in it, or stages that arrived.
     pub requests: u32,
     /// Rows in it.
     pub rows: u32,
-    /// The longest that one of its requests had waited.
+    /// The longest that one of them had waited in line.
     pub wait: Nanos,
     /// The plan, and how it went.
     pub stages: Vec<ReceiptStage>,
     /// Bytes that the cut tables say cross links.
     pub bytes_predicted: u64,
-    /// Bytes that crossed links.
+    /// Bytes that crossed links: for other hosts, as far as this host knows, their input.
     pub bytes: u64,
     /// What the host changed.
     pub clamps: Vec<Clamp>,
     /// How it ended.
     pub verdict: Verdict,
+}
+
+impl Receipt {
+    /// Whether it is of this host's own requests.
+    pub fn is_own(&self) -> bool {
+        self.for_hosts.is_empty()
+    }
 }

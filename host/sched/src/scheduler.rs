@@ -4,6 +4,7 @@ mod admit;
 mod complete;
 mod dispatch;
 mod guests;
+mod receipts;
 mod remote;
 mod watch;
 

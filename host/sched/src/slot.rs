@@ -194,7 +194,12 @@ impl PolicySlot {
     /// The fallback's decision.
     pub(crate) fn decide_natively(&mut self, snapshot: &Snapshot) -> (Decision, Author) {
         let decision = self.fallback.decide(snapshot).unwrap_or_default();
-        (decision, self.fallback_author.clone())
+        (decision, self.native_author().clone())
+    }
+
+    /// Who answers for what the policy leaves undone.
+    pub(crate) fn native_author(&self) -> &Author {
+        &self.fallback_author
     }
 
     /// Tells the active policy what became of decisions.

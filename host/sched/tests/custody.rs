@@ -208,6 +208,8 @@ struct Driver {
     guests: BTreeSet<ArrivalId>,
     withdrawn: BTreeSet<ArrivalId>,
     guests_seen: u64,
+    /// Executions for other hosts that have no receipt yet.
+    joints: u64,
     rebuild: Option<bps_types::Generation>,
 }
 
@@ -225,6 +227,7 @@ impl Driver {
             guests: BTreeSet::new(),
             withdrawn: BTreeSet::new(),
             guests_seen: 0,
+            joints: 0,
             rebuild: None,
         };
         driver.feed(Event::World(world(1, MODELS)));
@@ -256,6 +259,7 @@ impl Driver {
                     Input::Execution(before) => assert_eq!(self.outputs.remove(before), Some(true), "input is there"),
                     Input::Arrivals(parts) => {
                         assert!(parts.iter().all(|(id, _)| self.guests.contains(id)), "runs a guest that has ended");
+                        self.joints += 1;
                         assert_eq!(parts.iter().map(|(_, rows)| rows).sum::<u32>(), run.rows);
                     }
                 }
@@ -298,6 +302,9 @@ impl Driver {
                 self.outputs.remove(&execution);
             }
             Action::Rebuild { generation, .. } => self.rebuild = Some(generation),
+            Action::Receipt(receipt) if !receipt.is_own() => {
+                self.joints = self.joints.checked_sub(1).expect("one receipt for each execution for others");
+            }
             Action::Receipt(_) | Action::WakeAt(_) | Action::Swapped(_) | Action::Device { .. } => {}
         }
     }
@@ -319,6 +326,7 @@ impl Driver {
                     priority,
                     deadline,
                     constraints: 0,
+                    trace: None,
                 }));
             }
             Step::Cancel(at) => {
@@ -391,8 +399,18 @@ impl Driver {
                     _ => vec![stage(u32::from(stages) % 3, 2, CUTS - 1)],
                 };
                 let deadline = deadline_ms.map(|ms| self.now + Nanos::from_millis(ms));
-                let (host, model, bytes, priority) = (HostId(1), ModelId(model), 10, 0);
-                self.feed(Event::Arrive(Arrival { id, host, model, stages, rows, bytes, priority, deadline }));
+                self.feed(Event::Arrive(Arrival {
+                    id,
+                    host: HostId(1),
+                    origin: HostId(1),
+                    model: ModelId(model),
+                    stages,
+                    rows,
+                    bytes: 10,
+                    priority: 0,
+                    deadline,
+                    trace: None,
+                }));
             }
             Step::Withdraw(at) => {
                 // As the node does it: it lets go of the input, then tells the scheduler.
@@ -432,7 +450,7 @@ impl Driver {
         }
         let elapsed = Nanos::from_millis(1);
         if self.away.remove(&execution) {
-            let stages = vec![StageTime { began: self.now, elapsed, batch_rows: 1 }];
+            let stages = vec![StageTime { waited: None, began: self.now, elapsed, batch_rows: 1 }];
             self.feed(Event::Answered { execution, stages, bytes: Crossing { sent: 9, received: 1 } });
         } else {
             self.feed(Event::Done { execution, elapsed, coding: Nanos(1) });
@@ -478,5 +496,9 @@ proptest! {
         let ledger = driver.scheduler.ledger();
         prop_assert_eq!(ledger.waiting + ledger.running, 0);
         prop_assert!(driver.outputs.values().all(|done| !done) || driver.outputs.is_empty(), "outputs are released");
+        while let Some(execution) = driver.pick(0) {
+            driver.finish(execution);
+        }
+        prop_assert_eq!(driver.joints, 0, "every execution for others has its receipt");
     }
 }

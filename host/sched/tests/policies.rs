@@ -159,6 +159,7 @@ impl Bench {
                 priority: 0,
                 deadline: None,
                 constraints: 0,
+                trace: None,
             };
             self.feed(Event::Submit(request));
         }

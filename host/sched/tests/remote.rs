@@ -1,19 +1,21 @@
 //! What the scheduler does with other hosts: plans that leave, links that fail, and stages that come.
 
 use bps_sched::{
-    Action, Advance, Arrival, Candidate, Config, Crossing, Event, Failure, FailureKind, Fault, Forward, Guest, Input,
-    LinkReport, Next, PlanStage, Policy, Receipt, Rejection, Request, Run, Scheduler, StageTime, Standing, Verdict,
-    Window, World,
+    Action, Advance, Arrival, Candidate, Clamp, Config, Crossing, Event, Failure, FailureKind, Fault, Forward, Guest,
+    Input, LinkReport, Next, PlanStage, Policy, Receipt, Rejection, Request, Run, Scheduler, StageTime, Standing,
+    Verdict, Window, World,
 };
 use bps_types::policy::{
     CodecInfo, Decision, DeviceInfo, DeviceKind, Dispatch, HostInfo, Join, Manifest, ModelInfo, Origin, Outcome,
     Selection, Snapshot, Stage, Table, TableKind, WorldInfo,
 };
-use bps_types::{ArrivalId, DeviceId, ExecutionId, HostId, ModelId, Nanos, RequestId};
+use bps_types::{ArrivalId, DeviceId, ExecutionId, HostId, ModelId, Nanos, RequestId, Trace};
 
 const HERE: HostId = HostId(0);
 const THERE: HostId = HostId(1);
 const FAR: HostId = HostId(2);
+/// What made-up trace ids begin with.
+const PREFIX: u64 = 0xfeed_f00d;
 /// Device 0 is here, 1 there, 2 far.
 const MODEL: ModelId = ModelId(7);
 
@@ -77,6 +79,11 @@ fn goes_there(now: &Snapshot) -> Decision {
     dispatch(now, if takes(now, 1) { vec![stage(1, 2)] } else { vec![stage(0, 2)] })
 }
 
+/// There, and three at once.
+fn gathers(now: &Snapshot) -> Decision {
+    if now.queues.iter().all(|q| q.waiting >= 3) { goes_there(now) } else { Decision::default() }
+}
+
 fn goes_far(now: &Snapshot) -> Decision {
     dispatch(now, vec![stage(1, 1), stage(2, 2)])
 }
@@ -132,7 +139,7 @@ impl Bench {
         let windows = [1, 2].map(|d| Window { device: DeviceId(d), dispatches: 2 }).to_vec();
         let guests = vec![Guest { host: THERE, window: 3, bytes_max: 100 }];
         let mut bench = Self {
-            scheduler: Scheduler::new(Config::default(), || Nanos::ZERO, None),
+            scheduler: Scheduler::new(Config { trace_prefix: PREFIX, ..Config::default() }, || Nanos::ZERO, None),
             now: Nanos::ZERO,
             asked: 0,
             runs: vec![],
@@ -208,9 +215,13 @@ impl Bench {
     }
 
     fn submit(&mut self, deadline: Option<Nanos>) {
+        self.submit_traced(5, deadline, None);
+    }
+
+    fn submit_traced(&mut self, priority: u8, deadline: Option<Nanos>, trace: Option<Trace>) {
         self.asked += 1;
-        let (id, model) = (RequestId(self.asked), MODEL);
-        let request = Request { id, model, shape_key: 0, rows: 1, bytes: 10, priority: 5, deadline, constraints: 0 };
+        let (id, model, constraints) = (RequestId(self.asked), MODEL, 0);
+        let request = Request { id, model, shape_key: 0, rows: 1, bytes: 10, priority, deadline, constraints, trace };
         self.feed(Event::Submit(request));
     }
 
@@ -222,7 +233,8 @@ impl Bench {
 
     fn comes_back(&mut self) {
         let forward = self.forwards.remove(0);
-        let time = StageTime { began: self.now, elapsed: Nanos::from_micros(50), batch_rows: forward.rows };
+        let (elapsed, waited) = (Nanos::from_micros(50), Some(Nanos::from_micros(7)));
+        let time = StageTime { waited, began: self.now, elapsed, batch_rows: forward.rows };
         let stages = vec![time; forward.stages.len()];
         let bytes = Crossing { sent: 100, received: 11 };
         self.feed(Event::Answered { execution: forward.execution, stages, bytes });
@@ -234,8 +246,29 @@ impl Bench {
     }
 
     fn arrive(&mut self, id: u64, stages: Vec<PlanStage>, deadline: Option<Nanos>) {
-        let (id, host, model) = (ArrivalId(id), THERE, MODEL);
-        self.feed(Event::Arrive(Arrival { id, host, model, stages, rows: 2, bytes: 20, priority: 0, deadline }));
+        self.arrive_traced(id, THERE, stages, deadline, None);
+    }
+
+    fn arrive_traced(
+        &mut self,
+        id: u64,
+        origin: HostId,
+        stages: Vec<PlanStage>,
+        deadline: Option<Nanos>,
+        trace: Option<Trace>,
+    ) {
+        self.feed(Event::Arrive(Arrival {
+            id: ArrivalId(id),
+            host: THERE,
+            origin,
+            model: MODEL,
+            stages,
+            rows: 2,
+            bytes: 20,
+            priority: 0,
+            deadline,
+            trace,
+        }));
     }
 }
 
@@ -262,6 +295,34 @@ fn a_split_plan_runs_its_head_here_and_its_tail_there() {
     let receipt = &bench.receipts[0];
     assert_eq!((receipt.bytes_predicted, receipt.bytes), (6 + 4, 111));
     assert!(receipt.stages.iter().all(|s| s.measured.is_some() && s.began.is_some()), "{receipt:?}");
+    let waited: Vec<_> = receipt.stages.iter().map(|s| s.waited).collect();
+    assert_eq!(waited, [None, Some(Nanos::from_micros(7))], "what it waited there is told apart");
+}
+
+#[test]
+fn the_oldest_trace_travels_and_where_there_is_none_one_is_made_up() {
+    let mut bench = Bench::linked(gathers);
+    bench.submit(None);
+    bench.submit_traced(1, None, Some(trace(1)));
+    bench.submit_traced(9, None, Some(trace(2)));
+    assert_eq!(bench.forwards[0].input, Input::Requests([3, 1, 2].map(|id| (RequestId(id), 1)).to_vec()));
+    assert_eq!(bench.forwards[0].trace, trace(1), "that of the oldest that has one, whatever its place");
+    (0..3).for_each(|_| bench.submit(None));
+    let made_up = bench.forwards[1].trace;
+    assert_eq!((&made_up.trace_id[..8], made_up.known()), (&PREFIX.to_be_bytes()[..], Some(made_up)));
+    (0..2).for_each(|_| bench.comes_back());
+    let traces: Vec<_> = bench.receipts.iter().map(|r| r.trace).collect();
+    assert_eq!(traces, [Some(trace(1)), Some(made_up)]);
+}
+
+#[test]
+fn a_trace_is_made_up_for_none_that_stays() {
+    let mut bench = Bench::new(goes_there);
+    bench.submit(None);
+    bench.submit_traced(0, None, Some(trace(1)));
+    (0..2).for_each(|_| bench.done());
+    let traces: Vec<_> = bench.receipts.iter().map(|r| (r.trace, r.is_own())).collect();
+    assert_eq!(traces, [(None, true), (Some(trace(1)), true)]);
 }
 
 #[test]
@@ -380,6 +441,54 @@ fn no_plan_leaves_before_the_link_is_up() {
     assert_eq!((bench.forwards.len(), bench.runs.len()), (0, 1));
 }
 
+fn trace(number: u8) -> Trace {
+    Trace { trace_id: [number; 16], span_id: [number; 8], flags: 1 }
+}
+
+#[test]
+fn what_is_executed_for_others_leaves_receipts() {
+    let mut bench = Bench::linked(idles);
+    let at = |ms| Nanos::from_millis(ms);
+    bench.arrive(1, vec![leg(0, 1, 2)], None);
+    bench.now = at(4);
+    bench.arrive(2, vec![leg(0, 1, 2)], None);
+    bench.now = at(6);
+    bench.arrive_traced(3, FAR, vec![leg(0, 1, 2)], None, Some(trace(3)));
+    assert!(bench.receipts.is_empty(), "none before it ends");
+    bench.now = at(10);
+    bench.done();
+    bench.now = at(13);
+    bench.done();
+    let [first, second] = &bench.receipts[..] else { panic!("{:?}", bench.receipts) };
+    let names = |r: &Receipt| r.for_hosts.iter().map(|h| h.to_string()).collect::<Vec<_>>();
+    assert_eq!((names(first), first.requests, first.rows, first.wait), (vec!["h1".to_owned()], 1, 2, Nanos::ZERO));
+    assert_eq!((first.trace, first.is_own(), &first.verdict), (None, false, &Verdict::Done));
+    assert_eq!((first.policy.name.as_str(), first.generation.0), ("fallback", 0), "the host joined it, not its policy");
+    assert!(first.why.contains("left over"), "{first:?}");
+    assert_eq!((names(second), second.requests, second.rows), (vec!["h1".to_owned(), "h2".to_owned()], 2, 4));
+    assert_eq!((second.at, second.ended, second.wait), (at(10), at(13), at(6)), "the longest wait");
+    assert_eq!((second.trace, second.bytes, second.bytes_predicted), (Some(trace(3)), 40, 24));
+    let stage = &second.stages[0];
+    assert_eq!((second.stages.len(), &*stage.on, stage.via.as_deref()), (1, "d0", Some("raw")));
+    assert_eq!((stage.from_cut, stage.until_cut, stage.measured), (1, 2, Some(Nanos::from_micros(100))));
+    let began = at(13) - Nanos::from_micros(100);
+    assert_eq!((stage.began, stage.waited), (Some(began), Some(began - at(4))), "in line and on the device");
+    let guests = bench.scheduler.ledger().guests;
+    assert_eq!((guests.executions, guests.rows), (2, 6));
+    assert_eq!(bench.scheduler.ledger().answered, 0);
+}
+
+#[test]
+fn who_joined_is_in_the_receipt_and_what_stayed_here_crossed_no_link() {
+    let mut bench = Bench::linked(joins_all);
+    bench.arrive(1, vec![leg(0, 0, 1), leg(0, 1, 2)], None);
+    (0..2).for_each(|_| bench.done());
+    let said: Vec<_> = bench.receipts.iter().map(|r| (r.policy.name.as_str(), r.generation.0, r.bytes)).collect();
+    assert_eq!(said, [("rule", 1, 20), ("rule", 1, 0)]);
+    let via: Vec<_> = bench.receipts.iter().map(|r| r.stages[0].via.as_deref()).collect();
+    assert_eq!(via, [Some("raw"), None]);
+}
+
 #[test]
 fn arrivals_of_the_same_range_run_together_and_go_back() {
     let mut bench = Bench::linked(joins_all);
@@ -485,4 +594,9 @@ fn a_guest_that_failed_in_company_is_tried_alone() {
     assert!(matches!(bench.rejected[..], [(ArrivalId(2), Rejection::Failed(_))]), "{:?}", bench.rejected);
     bench.done();
     assert_eq!(bench.advanced.len(), 2);
+    let told = |r: &Receipt| (r.requests, r.verdict == Verdict::Done, r.clamps.clone());
+    let alone = vec![Clamp::Alone];
+    let all: Vec<_> = bench.receipts.iter().map(told).collect();
+    assert_eq!(all, [(1, true, vec![]), (2, false, vec![]), (1, false, alone.clone()), (1, true, alone)]);
+    assert_eq!(bench.scheduler.ledger().guests.executions, 2, "those that ended well");
 }

@@ -175,6 +175,7 @@ impl Simulation {
                     priority: 0,
                     deadline,
                     constraints: 0,
+                    trace: None,
                 };
                 self.feed(0, Event::Submit(request));
             }
@@ -272,12 +273,13 @@ impl Simulation {
             Action::Advance(advance) => self.advance(host, advance),
             Action::Reject { arrival, reason } => self.reject(host, arrival, reason),
             Action::Answer(answer) => self.tally.answered(&answer, self.now),
-            Action::Receipt(receipt) => self.tally.receipt(&receipt),
+            Action::Receipt(receipt) if receipt.is_own() => self.tally.receipt(&receipt),
             Action::Swapped(report) => self.tally.swapped(&report),
             Action::WakeAt(at) => self.wake_at(host, at),
             // Nobody holds inputs or outputs here (the ledger counts refusals), and a policy that fails is not
             // built again: its failure is the finding.
             Action::Refuse { .. } | Action::Release(_) | Action::Rebuild { .. } | Action::Device { .. } => {}
+            Action::Receipt(_) => {} // a helper's part is in its origin's
         }
     }
 
@@ -327,12 +329,14 @@ impl Simulation {
         let arrival = bps_sched::Arrival {
             id: ArrivalId(self.next_arrival),
             host: HostId(from as u32),
+            origin: HostId(guest.origin as u32),
             model: load.model,
             stages,
             rows: load.rows,
             bytes,
             priority: load.priority,
             deadline: load.deadline,
+            trace: None,
         };
         self.send(from, to.0, bytes, Parcel::Stage { to: to.0 as usize, guest, arrival })
     }
@@ -365,7 +369,8 @@ impl Simulation {
     }
 
     fn advance(&mut self, host: usize, advance: Advance) {
-        let time = StageTime { began: advance.began, elapsed: advance.elapsed, batch_rows: advance.batch_rows };
+        let waited = Some(advance.began.since(advance.arrived));
+        let time = StageTime { waited, began: advance.began, elapsed: advance.elapsed, batch_rows: advance.batch_rows };
         if advance.next == Next::Here {
             if let Some(guest) = self.hosts[host].guests.get_mut(&advance.arrival) {
                 guest.times.push(time);

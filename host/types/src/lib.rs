@@ -1,4 +1,4 @@
-//! Words that every layer of bps shares: ids, time, tensors and the vocabulary a scheduling policy speaks.
+//! Words that every layer of bps shares: ids, time, traces, tensors and the vocabulary a scheduling policy speaks.
 //!
 //! Stands at the bottom of the workspace: everything depends on it, it depends on nothing of ours.
 //!
@@ -12,8 +12,10 @@ mod packed;
 pub mod policy;
 mod tensor;
 mod time;
+mod trace;
 
 pub use id::{ArrivalId, DeviceId, ExecutionId, Generation, HostId, ModelId, QueueId, RequestId};
 pub use packed::Packed;
 pub use tensor::{DataType, HostTensor, TensorError, TensorSpec, element_count};
 pub use time::Nanos;
+pub use trace::Trace;

@@ -4,8 +4,8 @@ use crate::body::{self, kind_of};
 use crate::bounds::{self, Limits};
 use crate::error::WireError;
 use crate::header::{HEADER_BYTES, Header, Kind, TRAILER_BYTES};
-use crate::message::{Message, Trace};
-use bps_types::Nanos;
+use crate::message::Message;
+use bps_types::{Nanos, Trace};
 use bytes::Bytes;
 
 /// Body bytes that most messages stay below.

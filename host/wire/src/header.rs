@@ -33,7 +33,7 @@
 
 use crate::bounds::{Limits, body_bytes_max};
 use crate::error::WireError;
-use crate::message::Trace;
+use bps_types::Trace;
 
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 64;

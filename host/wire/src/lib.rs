@@ -33,8 +33,9 @@ pub use hello::{
 };
 pub use reader::{FrameReader, Step};
 
+pub use bps_types::Trace;
+
 pub use message::{
     Advert, AdvertCodec, AdvertDevice, AdvertModel, AdvertTable, Answer, Denied, DeniedKind, DeviceReport, Execute,
     Hello, HostKey, LinkReport, Message, ModelDenied, ModelPart, ModelWanted, Progress, Route, StageReport, Standing,
-    Trace,
 };

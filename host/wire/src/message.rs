@@ -1,7 +1,7 @@
 //! What hosts say to each other.
 
 use bps_types::policy::{DeviceKind, TableKind};
-use bps_types::{Nanos, Packed};
+use bps_types::{Nanos, Packed, Trace};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -222,17 +222,6 @@ pub struct LinkReport {
     pub backlog_bytes: u64,
 }
 
-/// W3C trace context.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trace {
-    /// `trace-id`; all zero where there is none.
-    pub trace_id: [u8; 16],
-    /// `parent-id`.
-    pub span_id: [u8; 8],
-    /// `trace-flags`.
-    pub flags: u8,
-}
-
 /// One stage of a travelling plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
@@ -269,7 +258,7 @@ pub struct Execute {
     pub budget: Option<Nanos>,
     /// Higher is more urgent.
     pub priority: u8,
-    /// For tools that follow a request over hosts.
+    /// For tools that follow a request over hosts; a trace id of zeros: none.
     pub trace: Trace,
     /// How the stages before went.
     pub reports: Vec<StageReport>,

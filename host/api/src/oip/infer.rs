@@ -3,7 +3,7 @@
 use super::answer::{self, Form};
 use super::model::ModelPath;
 use super::request::{self, InferRequest};
-use super::{HEAD_BYTES_HEADER, binary};
+use super::{HEAD_BYTES_HEADER, TRACE_HEADER, binary};
 use crate::client::ClientApi;
 use crate::problem::Problem;
 use axum::body::Body;
@@ -11,6 +11,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bps_node::{InferCall, NamedTensor};
+use bps_types::Trace;
 use bytes::Bytes;
 
 /// A longer body is parsed, and a longer answer written, where it holds up no other connection.
@@ -32,11 +33,17 @@ pub(super) async fn infer(
     let _room = received.room; // until the answer is written
     let request = parse(received.bytes, head_bytes).await?;
 
-    let (call, form) = divide(request, path);
+    let (call, form) = divide(request, path, trace(&headers));
     let reply = api.host.infer(call).await?;
 
     let answer_bytes: usize = reply.outputs.iter().map(|o| o.tensor.data().len()).sum();
     off_thread_if(answer_bytes > INLINE_BYTES_MAX, move || answer::write(reply, &form)).await?
+}
+
+/// By what the client follows the request. As the W3C has it, what is malformed or sent twice is as good as not sent.
+fn trace(headers: &HeaderMap) -> Option<Trace> {
+    let mut sent = headers.get_all(TRACE_HEADER).iter();
+    sent.next().filter(|_| sent.next().is_none()).and_then(|only| Trace::parse(only.as_bytes()))
 }
 
 async fn parse(body: Bytes, head_bytes: Option<usize>) -> Result<InferRequest, Problem> {
@@ -53,7 +60,7 @@ async fn off_thread_if<T: Send + 'static>(long: bool, work: impl FnOnce() -> T +
 }
 
 /// What the host needs, and what the answer needs.
-fn divide(request: InferRequest, path: ModelPath) -> (InferCall, Form) {
+fn divide(request: InferRequest, path: ModelPath, trace: Option<Trace>) -> (InferCall, Form) {
     let call = InferCall {
         model: path.model,
         version: path.version,
@@ -62,6 +69,7 @@ fn divide(request: InferRequest, path: ModelPath) -> (InferCall, Form) {
         priority: request.priority,
         timeout: request.timeout,
         constraints: request.constraints,
+        trace,
     };
     (call, Form { id: request.id, binary_default: request.binary_default, outputs: request.outputs })
 }

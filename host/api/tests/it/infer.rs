@@ -199,3 +199,31 @@ pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
     let length = u32::try_from(data.len()).unwrap();
     [&b"\x1f\x8b\x08\0\0\0\0\0\0\xff"[..], &stored(data), &crc.to_le_bytes(), &length.to_le_bytes()].concat()
 }
+
+#[tokio::test]
+async fn a_trace_that_is_sent_is_in_the_receipt_and_a_malformed_one_is_as_good_as_none() {
+    let server = server().await;
+    let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let other = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    let upper = good.to_uppercase();
+    let future = format!("c{}-more", &good[1..]);
+    #[rustfmt::skip]
+    let table: &[(&[(&str, &str)], Option<&str>)] = &[
+        (&[("traceparent", good)], Some(good)),
+        (&[("Traceparent", other), ("tracestate", "vendor=1")], Some(other)),
+        (&[("traceparent", &future)], Some(good)),
+        (&[], None),
+        (&[("traceparent", "")], None),
+        (&[("traceparent", &upper)], None),
+        (&[("traceparent", &good[1..])], None),
+        (&[("traceparent", good), ("traceparent", good)], None),
+        (&[("tracestate", "vendor=1")], None),
+    ];
+    for (headers, expected) in table {
+        let answer = server.call("POST", PATH, headers, json_request(1, "").as_bytes()).await;
+        assert_eq!(answer.status, 200, "{headers:?}: {answer:?}");
+        let receipt = serde_json::to_value(&server.host.receipts(1)[0]).unwrap();
+        assert_eq!(receipt["trace"].as_str(), *expected, "{headers:?}");
+    }
+    server.stop().await;
+}

@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Receipts kept. At 2,000 dispatches a second the last two seconds; whoever wants more records.
+/// Receipts kept, of own dispatches and of what was executed for others. At 2,000 a second the last two seconds; whoever
+/// wants more records.
 const RECEIPTS_MAX: usize = 4_096;
 /// Longest decide time told apart from longer ones, nanoseconds.
 const DECIDE_NANOS_MAX: u64 = 10_000_000_000;

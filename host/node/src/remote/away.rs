@@ -6,7 +6,7 @@ use crate::models::ServedModel;
 use crate::peers::Peers;
 use bps_sched::{Failure, FailureKind, Forward, PlanStage, StageTime};
 use bps_types::{ExecutionId, HostId, HostTensor, Nanos};
-use bps_wire::{Answer, DeniedKind, Execute, Route, StageReport, Trace};
+use bps_wire::{Answer, DeniedKind, Execute, Route, StageReport};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -59,7 +59,7 @@ pub(crate) fn hand_over(
         rows: forward.rows,
         budget: forward.deadline.map(|d| d.since(clock::now())),
         priority: forward.priority,
-        trace: trace(peers, dispatch),
+        trace: forward.trace,
         reports: vec![],
         tensors: vec![],
     };
@@ -81,14 +81,6 @@ fn route(peers: &Peers, stage: &PlanStage) -> Option<Route> {
     let (host, device) = peers.route_of(stage.device)?;
     let PlanStage { from_cut, until_cut, codec, rate, .. } = *stage;
     Some(Route { host, device, from_cut, until_cut, codec, rate })
-}
-
-/// One trace for each dispatch; the same on every host it passes.
-fn trace(peers: &Peers, dispatch: u64) -> Trace {
-    let mut trace_id = [0; 16];
-    trace_id[..8].copy_from_slice(&peers.self_key().0[..8]);
-    trace_id[8..].copy_from_slice(&dispatch.to_be_bytes());
-    Trace { trace_id, span_id: dispatch.to_be_bytes(), flags: 1 }
 }
 
 /// What an answer is worth.
@@ -149,5 +141,6 @@ fn time(peers: &Peers, report: &StageReport) -> StageTime {
     let offset = peers.id_of(report.host).and_then(|h| peers.clock_offset(h)).unwrap_or(0);
     let began = i128::from(report.began.0) - i128::from(offset);
     let began = Nanos(u64::try_from(began.max(0)).unwrap_or(u64::MAX));
-    StageTime { began, elapsed: report.elapsed, batch_rows: report.batch_rows }
+    let waited = Some(report.began.since(report.arrived));
+    StageTime { waited, began, elapsed: report.elapsed, batch_rows: report.batch_rows }
 }

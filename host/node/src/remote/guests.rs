@@ -65,12 +65,14 @@ impl Guest {
         Arrival {
             id,
             host: self.host,
+            origin: self.origin,
             model: self.in_flight.model().id,
             stages: self.stages.clone(),
             rows: self.execute.rows,
             bytes: self.execute.tensors.iter().map(|t| t.data.len() as u64).sum(),
             priority: self.execute.priority,
             deadline: self.deadline,
+            trace: self.execute.trace.known(),
         }
     }
 }

@@ -3,10 +3,9 @@
 use super::Scheduler;
 use crate::estimate::Observation;
 use crate::flight::Flight;
-use crate::{Action, Answer, Failure, FailureKind, Input, Receipt, ReceiptStage, Refusal, StageTime, Verdict};
-use bps_types::policy::{Outcome, Trigger, bound};
-use bps_types::{DeviceId, ExecutionId, HostId, Nanos};
-use std::sync::Arc;
+use crate::{Action, Answer, Failure, FailureKind, Input, Refusal, StageTime, Verdict};
+use bps_types::policy::Trigger;
+use bps_types::{ExecutionId, Nanos};
 
 /// Times a request may come back from other hosts unexecuted before that counts as a failed attempt.
 const BOUNCES_MAX: u8 = 8;
@@ -20,7 +19,8 @@ impl Scheduler {
         actions: &mut Vec<Action>,
     ) -> Option<Trigger> {
         let Some(mut flight) = self.flights.take(execution) else { return self.stale(execution, actions) };
-        let time = StageTime { began: self.now - (elapsed + coding), elapsed, batch_rows: flight.rows };
+        let began = self.now - (elapsed + coding);
+        let time = StageTime { waited: None, began, elapsed, batch_rows: flight.rows };
         self.leave_devices(&mut flight, &[time]);
         self.go_on(flight, execution, actions)
     }
@@ -99,7 +99,15 @@ impl Scheduler {
 
     pub(super) fn give_up(&mut self, mut flight: Flight, failure: &Failure, actions: &mut Vec<Action>) {
         let device = flight.plan.stages[flight.stage].device;
-        tracing::warn!(%device, kind = ?failure.kind, message = %failure.message, rows = flight.rows, "execution failed");
+        let trace = flight.trace.map(tracing::field::display);
+        tracing::warn!(
+            %device,
+            kind = ?failure.kind,
+            message = %failure.message,
+            rows = flight.rows,
+            trace,
+            "execution failed"
+        );
         self.leave_devices(&mut flight, &[]);
         self.abandon_later_stages(&flight);
         self.retry_or_fail(flight, failure, actions);
@@ -125,8 +133,7 @@ impl Scheduler {
             let stage = flight.plan.stages[index];
             let last = self.flights.passed(flight.group, index);
             let time = times.get(index - leg.start);
-            flight.measured[index] = time.map(|t| t.elapsed);
-            flight.began[index] = time.map(|t| t.began);
+            flight.times[index] = time.copied();
             let Some(device) = self.devices.get_mut(&stage.device) else { continue };
             device.ended(flight.execution, self.now);
             device.reserved -= u32::from(last).min(device.reserved);
@@ -241,105 +248,5 @@ impl Scheduler {
         if failed > 0 {
             tracing::warn!(failed, message = %failure.message, "requests failed for good");
         }
-    }
-
-    /// Writes the receipt and the outcome of a flight that has ended.
-    pub(super) fn close(
-        &mut self,
-        flight: &Flight,
-        verdict: Verdict,
-        missed: u32,
-        failed: u32,
-        actions: &mut Vec<Action>,
-    ) {
-        let receipt = Receipt {
-            at: flight.at,
-            ended: self.now,
-            policy: flight.author.label.clone(),
-            generation: flight.author.generation,
-            tag: flight.plan.tag,
-            why: flight.author.reasons.get(flight.plan.why as usize).cloned().unwrap_or_default(),
-            model: self.model_name(flight),
-            requests: flight.members.len() as u32,
-            rows: flight.rows,
-            wait: flight.at.since(flight.oldest),
-            stages: self.receipt_stages(flight),
-            bytes_predicted: self.link_bytes(flight),
-            bytes: flight.bytes,
-            clamps: flight.clamps.clone(),
-            verdict,
-        };
-        self.slot.log(self.now, crate::LogEntry::Receipt(&receipt));
-        actions.push(Action::Receipt(receipt));
-        if flight.author.generation.0 == 0 {
-            return; // the fallback does not learn
-        }
-        if self.outcomes.len() >= bound::OUTCOMES {
-            self.outcomes.remove(0);
-            self.outcomes_dropped = self.outcomes_dropped.saturating_add(1);
-        }
-        self.outcomes.push(Outcome {
-            tag: flight.plan.tag,
-            generation: flight.author.generation.0,
-            model: flight.model.0,
-            rows: flight.rows,
-            wait: flight.at.since(flight.oldest),
-            total: self.now.since(flight.oldest),
-            bytes: flight.bytes,
-            stage_nanos: flight.measured.iter().map(|m| m.unwrap_or_default().0).collect(),
-            stage_devices: flight.plan.stages.iter().map(|s| s.device.0).collect(),
-            missed,
-            failed,
-        });
-    }
-
-    fn receipt_stages(&self, flight: &Flight) -> Vec<ReceiptStage> {
-        let mut here = self.world.own_host();
-        let mut stages = Vec::with_capacity(flight.plan.stages.len());
-        for (index, stage) in flight.plan.stages.iter().enumerate() {
-            let crosses = Some(stage.host) != here;
-            here = Some(stage.host);
-            let codec = self.world.info.codecs.iter().find(|c| c.id == stage.codec);
-            stages.push(ReceiptStage {
-                device: stage.device.0,
-                on: self.device_name(stage.device, stage.host),
-                from_cut: stage.from_cut,
-                until_cut: stage.until_cut,
-                via: codec.filter(|_| crosses).map(|c| c.name.as_str().into()),
-                codec: stage.codec,
-                rate: stage.rate,
-                predicted: flight.predicted[index],
-                measured: flight.measured[index],
-                began: flight.began[index],
-            });
-        }
-        stages
-    }
-
-    fn device_name(&self, device: DeviceId, host: HostId) -> Arc<str> {
-        let name = self.world.info.devices.iter().find(|d| d.id == device.0).map_or("?", |d| d.name.as_str());
-        match self.world.info.hosts.iter().find(|h| h.id == host.0 && !h.is_self) {
-            Some(host) => format!("{}/{name}", host.name).into(),
-            None => name.into(),
-        }
-    }
-
-    /// Bytes that cross links on the plan's way and back, as the tables say.
-    fn link_bytes(&self, flight: &Flight) -> u64 {
-        let Some(own) = self.world.own_host() else { return 0 };
-        let (mut here, mut sum) = (own, 0);
-        for stage in &flight.plan.stages {
-            if stage.host != here {
-                sum += self.costs.crossing_bytes(flight.model.0, stage, flight.rows);
-            }
-            here = stage.host;
-        }
-        let output = self.world.model(flight.model).map_or(0, |m| m.output_bytes);
-        sum + if here == own { 0 } else { output * u64::from(flight.rows) }
-    }
-
-    fn model_name(&self, flight: &Flight) -> Arc<str> {
-        let model = self.world.info.models.iter().find(|m| m.id == flight.model.0);
-        model.map_or_else(|| format!("model {}", flight.model).into(), |m| m.name.as_str().into())
     }
 }

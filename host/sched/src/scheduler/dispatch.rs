@@ -7,7 +7,7 @@ use crate::plan::{Plan, PlanStage};
 use crate::queue::Waiting;
 use crate::{Action, Clamp, Input, Refusal, Run};
 use bps_types::policy::{Decision, Trigger, bound};
-use bps_types::{ExecutionId, ModelId, Nanos, RequestId};
+use bps_types::{ExecutionId, ModelId, Nanos, RequestId, Trace};
 use std::sync::Arc;
 
 /// A stage may take this many times its prediction before it counts as timed out.
@@ -29,7 +29,7 @@ impl Scheduler {
 
     /// Checks and runs a decision's rows; returns the queues of the rows that were refused.
     fn execute(&mut self, decision: &Decision, author: &Author, actions: &mut Vec<Action>) -> Vec<u32> {
-        let (joined, not_joined) = self.join(&decision.joins, actions);
+        let (joined, not_joined) = self.join(&decision.joins, author, actions);
         let (plans, shed, invalid, touched) = self.check(decision);
         let (valid, invalid) = ((plans.len() + shed.len()) as u64 + joined, invalid + not_joined);
         self.ledger.valid_rows += valid;
@@ -114,13 +114,13 @@ impl Scheduler {
                 at: self.now,
                 oldest: members.iter().map(|m| m.waiting.arrived).min().unwrap_or(self.now),
                 predicted: plan.stages.iter().map(predict).collect(),
-                measured: vec![None; plan.stages.len()],
-                began: vec![None; plan.stages.len()],
+                times: vec![None; plan.stages.len()],
                 bytes: 0,
                 away: None,
                 timeout: Nanos::MAX,
                 author: author.clone(),
                 clamps: clamps.clone(),
+                trace: trace_of(&members),
                 plan: plan.clone(),
                 members,
             };
@@ -195,4 +195,10 @@ impl Scheduler {
         }
         (pieces, clamps)
     }
+}
+
+/// The trace of the oldest request that has one.
+fn trace_of(members: &[Member]) -> Option<Trace> {
+    let traced = members.iter().map(|m| &m.waiting).filter(|w| w.request.trace.is_some());
+    traced.min_by_key(|w| (w.arrived, w.sequence))?.request.trace
 }

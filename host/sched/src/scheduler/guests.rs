@@ -5,9 +5,13 @@ use super::dispatch::TIMEOUT_FACTOR;
 use crate::arrivals::{Held, Joint, Range};
 use crate::check::InvalidRow;
 use crate::estimate::Observation;
-use crate::{Action, Advance, Arrival, Failure, FailureKind, Input, Next, PlanStage, Rejection, Run};
+use crate::flight::Author;
+use crate::{Action, Advance, Arrival, Clamp, Failure, FailureKind, Input, Next, PlanStage, Rejection, Run, Verdict};
 use bps_types::policy::{Join, Trigger, bound};
 use bps_types::{ArrivalId, ExecutionId, HostId, Nanos};
+
+/// Why the host joins what its policy does not.
+const LEFT_OVER: &str = "left over, for an idle device";
 
 impl Scheduler {
     /// Takes in a stage from another host, or gives it back at once.
@@ -107,10 +111,10 @@ impl Scheduler {
     }
 
     /// Runs the arrived rows that a decision wants together; returns how many of its rows held and how many did not.
-    pub(super) fn join(&mut self, joins: &[Join], actions: &mut Vec<Action>) -> (u64, u64) {
+    pub(super) fn join(&mut self, joins: &[Join], author: &Author, actions: &mut Vec<Action>) -> (u64, u64) {
         let (mut valid, mut invalid) = (0, joins.len().saturating_sub(bound::DISPATCHES) as u64);
         for join in joins.iter().take(bound::DISPATCHES) {
-            match self.join_one(join, actions) {
+            match self.join_one(join, (author, ""), actions) {
                 Ok(()) => valid += 1,
                 Err(reason) => {
                     invalid += 1;
@@ -121,7 +125,8 @@ impl Scheduler {
         (valid, invalid)
     }
 
-    fn join_one(&mut self, join: &Join, actions: &mut Vec<Action>) -> Result<(), InvalidRow> {
+    /// `by` is who wants it, and why.
+    fn join_one(&mut self, join: &Join, by: (&Author, &str), actions: &mut Vec<Action>) -> Result<(), InvalidRow> {
         let group = self.arrivals.group(join.arrived).ok_or(InvalidRow::UnknownArrived(join.arrived))?;
         if join.take_rows == 0 {
             return Err(InvalidRow::NothingToJoin);
@@ -135,9 +140,12 @@ impl Scheduler {
             return Err(InvalidRow::NoCredits(device.0));
         }
         let batch_max = self.world.model(model).map_or(1, |m| m.batch_max);
-        let rows_max = state.rows_max.get(&model).map_or(batch_max, |seen| batch_max.min(*seen));
-        let taken = self.arrivals.take(join.arrived, join.take_rows.min(rows_max));
+        let wanted = join.take_rows.min(batch_max);
+        let seen = state.rows_max.get(&model).copied().filter(|seen| *seen < wanted);
+        let taken = self.arrivals.take(join.arrived, seen.unwrap_or(wanted));
         let (range, held) = taken.ok_or(InvalidRow::UnknownArrived(join.arrived))?;
+        let alone = held.iter().any(|h| h.alone).then_some(Clamp::Alone);
+        let clamps = seen.map(Clamp::Rows).into_iter().chain(alone).collect();
         let rows = held.iter().map(|h| h.arrival.rows).sum();
         let predicted = self.costs.predict(model.0, device.0, rows, from_cut, until_cut);
         let execution = self.flights.next_execution();
@@ -160,8 +168,9 @@ impl Scheduler {
             leave: self.leave_of(&held),
         }));
         let timeout = self.now + allowed.max(self.config.stage_timeout_floor);
+        let receipt = self.joint_receipt(range, &held, predicted, by, clamps);
         let members = held.into_iter().map(|h| (h.arrival.rows, Some(h))).collect();
-        self.arrivals.start(execution, Joint { range, members, rows, predicted, timeout });
+        self.arrivals.start(execution, Joint { range, members, rows, predicted, timeout, receipt });
         Ok(())
     }
 
@@ -195,6 +204,10 @@ impl Scheduler {
             elapsed,
         };
         self.corrected.extend(self.costs.observe(seen, self.now));
+        self.ledger.guests.executions += 1;
+        self.ledger.guests.rows += u64::from(joint.rows);
+        // Who has its answer finds its receipt.
+        self.close_joint(joint.receipt, Some((began, elapsed + coding)), Verdict::Done, actions);
         let mut row = 0;
         for (rows, held) in joint.members {
             let first = row;
@@ -219,7 +232,8 @@ impl Scheduler {
                 Next::Origin => self.ledger.guests.returned += 1,
                 Next::Host(..) => self.ledger.guests.passed += 1,
                 Next::Here => {
-                    self.queue_again(Held { arrival: Arrival { stages: rest, ..held.arrival }, ..held }, actions)
+                    let arrival = Arrival { stages: rest, ..held.arrival };
+                    self.queue_again(Held { arrival, crossed: false, ..held }, actions);
                 }
             }
         }
@@ -266,6 +280,7 @@ impl Scheduler {
                 FailureKind::Execution | FailureKind::Refused | FailureKind::Unreachable => {}
             }
         }
+        self.close_joint(joint.receipt, None, Verdict::Failed(failure.message.clone()), actions);
         let company = joint.members.len() > 1 && failure.kind != FailureKind::DeviceLost;
         for held in joint.members.into_iter().filter_map(|(_, held)| held) {
             self.ledger.guests.running -= 1;
@@ -293,6 +308,7 @@ impl Scheduler {
             self.flights.abandon(*execution, device);
             let message = format!("no answer from device {device} in time");
             let failure = Failure { kind: FailureKind::DeviceLost, message };
+            self.close_joint(joint.receipt, None, Verdict::Failed(failure.message.clone()), actions);
             for held in joint.members.into_iter().filter_map(|(_, held)| held) {
                 self.ledger.guests.running -= 1;
                 self.reject(&held, Rejection::Failed(failure.clone()), actions);
@@ -329,9 +345,10 @@ impl Scheduler {
             .filter(|g| idle(g))
             .map(|g| Join { arrived: g.id, take_rows: g.rows.min(u64::from(u32::MAX)) as u32 })
             .collect();
+        let native = self.slot.native_author().clone();
         for join in left {
             // An earlier one of these may have taken the device.
-            let _taken = self.join_one(&join, actions);
+            let _taken = self.join_one(&join, (&native, LEFT_OVER), actions);
         }
     }
 }

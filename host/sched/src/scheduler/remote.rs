@@ -5,7 +5,7 @@ use crate::check::Hop;
 use crate::flight::{Flight, Remote};
 use crate::{Action, Crossing, Failure, FailureKind, Forward, Input, LinkReport, StageTime, Standing};
 use bps_types::policy::Trigger;
-use bps_types::{DeviceId, ExecutionId, HostId, Nanos};
+use bps_types::{DeviceId, ExecutionId, HostId, Nanos, Trace};
 
 /// What is away may take this many times its prediction.
 const TIMEOUT_FACTOR: u64 = 4;
@@ -23,6 +23,7 @@ impl Scheduler {
         }
         let allowed = Nanos(predicted.0.saturating_mul(TIMEOUT_FACTOR));
         flight.timeout = self.now + allowed.max(self.config.remote_timeout_floor);
+        let trace = *flight.trace.get_or_insert_with(|| made_up(self.config.trace_prefix, flight.execution));
         let waiting = || flight.members.iter().filter(|m| !m.gone).map(|m| &m.waiting.request);
         actions.push(Action::Forward(Forward {
             execution: flight.execution,
@@ -33,6 +34,7 @@ impl Scheduler {
             rows: flight.rows,
             deadline: waiting().map(|r| r.deadline).min_by_key(|d| d.unwrap_or(Nanos::MAX)).flatten(),
             priority: waiting().map(|r| r.priority).max().unwrap_or(0),
+            trace,
         }));
         self.flights.insert(flight);
     }
@@ -140,4 +142,10 @@ impl Scheduler {
             actions.push(Action::Release(execution));
         }
     }
+}
+
+/// A trace for a plan that no client follows, so that what other hosts say of it can be told to be about it.
+fn made_up(prefix: u64, execution: ExecutionId) -> Trace {
+    let trace_id = (u128::from(prefix) << 64) | u128::from(execution.0);
+    Trace { trace_id: trace_id.to_be_bytes(), span_id: execution.0.to_be_bytes(), flags: 1 }
 }

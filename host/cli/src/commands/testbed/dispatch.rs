@@ -5,17 +5,23 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// One executed piece of a dispatch. Times are nanoseconds on its host's clock.
+/// One executed piece of a dispatch, or stages of other hosts' plans that were executed together. Times are nanoseconds on
+/// its host's clock.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Dispatch {
     pub(super) at: u64,
     pub(super) ended: u64,
+    /// The hosts whose plans it belongs to; empty: its own.
+    #[serde(rename = "for")]
+    pub(super) for_hosts: Vec<String>,
+    pub(super) trace: Option<String>,
     pub(super) policy: PolicyLabel,
     pub(super) why: String,
     pub(super) model: String,
     pub(super) requests: u32,
     pub(super) rows: u32,
+    pub(super) wait: u64,
     pub(super) stages: Vec<Stage>,
     pub(super) bytes: u64,
     pub(super) verdict: Value,
@@ -39,6 +45,7 @@ pub(super) struct Stage {
     pub(super) rate: u8,
     pub(super) predicted: u64,
     pub(super) measured: Option<u64>,
+    pub(super) waited: Option<u64>,
     pub(super) began: Option<u64>,
 }
 
@@ -55,6 +62,11 @@ impl Stage {
 }
 
 impl Dispatch {
+    /// Whether its host chose it for requests of its own. What it did for others is in their dispatches.
+    pub(super) fn is_own(&self) -> bool {
+        self.for_hosts.is_empty()
+    }
+
     /// Whether all its stages were executed.
     pub(super) fn is_done(&self) -> bool {
         self.verdict.as_str() == Some("Done")
@@ -94,9 +106,9 @@ pub(super) struct Totals {
     pub(super) usual_plan: Option<(String, f64)>,
 }
 
-/// Adds up dispatches that were done.
+/// Adds up dispatches that were done, of the host's own requests.
 pub(super) fn totals(dispatches: &[Dispatch]) -> Totals {
-    let done: Vec<&Dispatch> = dispatches.iter().filter(|d| d.is_done()).collect();
+    let done: Vec<&Dispatch> = dispatches.iter().filter(|d| d.is_done() && d.is_own()).collect();
     let requests: u64 = done.iter().map(|d| u64::from(d.requests)).sum();
     if requests == 0 {
         return Totals::default();
@@ -156,7 +168,10 @@ pub(super) mod tests {
             ("bps", "=int8=> server/cpu[0..3]")
         );
         assert_eq!((read_one[0].stages[0].host(), read_one[0].stages[0].device()), (Some("server"), "cpu"));
-        assert!(read_one[0].is_done());
+        assert!(read_one[0].is_done() && read_one[0].is_own() && read_one[0].trace.is_none());
+        let guest = read(&json!([{ "for": ["edge"], "trace": "00-ab-cd-01", "stages": [{ "waited": 5 }] }]));
+        assert_eq!((guest[0].is_own(), guest[0].trace.as_deref()), (false, Some("00-ab-cd-01")));
+        assert_eq!(guest[0].stages[0].waited, Some(5));
         assert_eq!(read(&json!({ "receipts": [{}] })), [Dispatch::default()]);
         assert!(read(&json!([{ "at": "noon" }])).is_empty() && read(&json!(7)).is_empty());
     }
@@ -175,7 +190,8 @@ pub(super) mod tests {
         let local = dispatch(0, 5, &[("cpu", 0, 9, None, 0, 5)]);
         let split = dispatch(0, 9, &[("cpu", 0, 4, None, 0, 2), ("server/cpu", 4, 9, Some("int8"), 5, 2)]);
         let failed = Dispatch { verdict: json!({ "Failed": "x" }), ..local.clone() };
-        let totals = totals(&[local, split.clone(), split, failed]);
+        let for_another = Dispatch { for_hosts: vec!["van".into()], requests: 90, bytes: 9_000, ..local.clone() };
+        let totals = totals(&[local, split.clone(), for_another, split, failed]);
         assert!((totals.bytes_per_request.unwrap() - 2_000.0 / 6.0).abs() < 1e-9);
         let (plan, share) = totals.usual_plan.unwrap();
         assert_eq!(plan, "cpu[0..4] =int8=> server/cpu[4..9]");

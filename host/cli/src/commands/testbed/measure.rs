@@ -208,7 +208,7 @@ impl Measure<'_> {
         let (mut own, mut plans) = (Vec::new(), Vec::new());
         let opened = nanos(opens, self.epoch);
         for part in parts.iter().take(session.edges.len()) {
-            for one in &part.dispatches {
+            for one in part.dispatches.iter().filter(|d| d.is_own()) {
                 let at = (one.at as i64 - part.clock_offset - opened) as f64 / 1e9;
                 if at >= 0.0 && at < setup.span.as_secs_f64() {
                     own.push(one.clone());
@@ -286,7 +286,7 @@ impl Measure<'_> {
         Ok(events)
     }
 
-    /// What each host dispatched since, the server last where it lives.
+    /// What each host dispatched since, or executed for others, the server last where it lives.
     async fn parts(&self, session: &mut Session, since: Instant, early: Vec<Vec<Dispatch>>) -> Result<Vec<HostPart>> {
         let alive = session.server.is_alive();
         let hosts = session.edges.iter().chain(alive.then_some(&session.server));

@@ -1,9 +1,10 @@
 //! What happened, as a Chrome trace: JSON that Perfetto and chrome://tracing open. Pure.
 //!
 //! One time line, the test bed's. Each host is a process. A device has a track for the stages of its host's own requests,
-//! and one "seen from" each other host for theirs: a helper keeps no receipts of what it did for others, its report comes
-//! back with the answer, in the origin's time. A transfer is the time between the end of one stage and the beginning of
-//! the next on another host: queueing on both sides is in it. Spans that overlap are on lanes of their own.
+//! one for what it executed "for others", as its receipts say, and one "seen from" each other host for theirs, as they were
+//! told with the answer, in their own time. A transfer is the time from the end of one stage until the input of the next
+//! has arrived on another host: queueing before the link is in it. From then until that stage began it waited, in line and
+//! on the device: that has a track, too. Spans that overlap are on lanes of their own.
 
 use super::dispatch::{Dispatch, Stage};
 use serde_json::{Value, json};
@@ -21,8 +22,15 @@ pub(super) struct HostPart {
     pub(super) name: String,
     /// Its clock minus the test bed's, nanoseconds.
     pub(super) clock_offset: i64,
-    /// What it dispatched.
+    /// What it dispatched, and what it executed for others.
     pub(super) dispatches: Vec<Dispatch>,
+}
+
+impl HostPart {
+    /// A time of its clock on the test bed's.
+    fn local(&self, nanos: u64) -> i64 {
+        nanos as i64 - self.clock_offset
+    }
 }
 
 /// A moment at which something was done to the system.
@@ -78,7 +86,11 @@ impl Trace {
         for host in hosts {
             let process = self.process(&host.name);
             for dispatch in &host.dispatches {
-                self.dispatch(process, host, dispatch);
+                if dispatch.is_own() {
+                    self.dispatch(process, host, dispatch);
+                } else {
+                    self.guest(process, host, dispatch);
+                }
             }
         }
     }
@@ -111,10 +123,10 @@ impl Trace {
     }
 
     fn dispatch(&mut self, process: usize, host: &HostPart, dispatch: &Dispatch) {
-        let local = |nanos: u64| nanos as i64 - host.clock_offset;
+        let local = |nanos| host.local(nanos);
         let details = json!({ "policy": dispatch.policy.name, "why": dispatch.why, "model": dispatch.model,
             "requests": dispatch.requests, "rows": dispatch.rows, "bytes over links": dispatch.bytes,
-            "plan": dispatch.plan(), "ended": dispatch.verdict });
+            "plan": dispatch.plan(), "ended": dispatch.verdict, "trace": dispatch.trace });
         let name = if dispatch.why.is_empty() { &dispatch.model } else { &dispatch.why };
         let whole = (local(dispatch.at), local(dispatch.ended));
         self.span((process, "dispatches"), "dispatch", name, whole, details);
@@ -122,15 +134,25 @@ impl Trace {
         for stage in &dispatch.stages {
             let (Some(began), Some(measured)) = (stage.began, stage.measured) else { return };
             let span = (local(began), local(began.saturating_add(measured)));
-            let layers = format!("{} [{}..{}]", dispatch.model, stage.from_cut, stage.until_cut);
+            let layers = layers(dispatch, stage);
+            let arrived = span.0.saturating_sub_unsigned(stage.waited.unwrap_or(0));
             let about = json!({ "policy": dispatch.policy.name, "requests": dispatch.requests, "rows": dispatch.rows,
-                "predicted ms": stage.predicted as f64 / 1e6 });
+                "predicted ms": millis(stage.predicted), "trace": dispatch.trace });
             match stage.host() {
                 None => self.span((process, stage.device()), "stage", &layers, span, about),
                 Some(other) => {
                     let other = self.process(other);
-                    let track = format!("{}, seen from {}", stage.device(), host.name);
-                    self.span((other, &track), "seen", &layers, span, about);
+                    let seen = format!("{}, seen from {}", stage.device(), host.name);
+                    if arrived < span.0 {
+                        self.span(
+                            (other, &format!("line of {seen}")),
+                            "wait",
+                            &layers,
+                            (arrived, span.0),
+                            about.clone(),
+                        );
+                    }
+                    self.span((other, &seen), "seen", &layers, span, about);
                 }
             }
             let came_from = before.and_then(Stage::host);
@@ -142,9 +164,23 @@ impl Trace {
                 let about = json!({ "rate": stage.rate, "bytes of all transfers": dispatch.bytes,
                     "rows": dispatch.rows });
                 let links = self.process("links");
-                self.span((links, &track), "transfer", codec, (local(left), span.0), about);
+                self.span((links, &track), "transfer", codec, (local(left), arrived), about);
             }
             before = Some(stage);
+        }
+    }
+
+    /// What a host executed for others. How long it waited there is only an argument: it shows where it is seen from.
+    fn guest(&mut self, process: usize, host: &HostPart, dispatch: &Dispatch) {
+        for stage in &dispatch.stages {
+            let (Some(began), Some(measured)) = (stage.began, stage.measured) else { return };
+            let about = json!({ "for": dispatch.for_hosts.join(", "), "policy": dispatch.policy.name,
+                "why": dispatch.why, "stages joined": dispatch.requests, "rows": dispatch.rows,
+                "predicted ms": millis(stage.predicted), "waited in line ms": millis(dispatch.wait),
+                "trace": dispatch.trace });
+            let track = format!("{}, for others", stage.device());
+            let span = (host.local(began), host.local(began.saturating_add(measured)));
+            self.span((process, &track), "guest", &layers(dispatch, stage), span, about);
         }
     }
 
@@ -199,6 +235,14 @@ impl Threads {
     }
 }
 
+fn layers(dispatch: &Dispatch, stage: &Stage) -> String {
+    format!("{} [{}..{}]", dispatch.model, stage.from_cut, stage.until_cut)
+}
+
+fn millis(nanos: u64) -> f64 {
+    nanos as f64 / 1e6
+}
+
 /// The trace format counts microseconds.
 fn micros(nanos: i64) -> f64 {
     nanos as f64 / 1e3
@@ -219,8 +263,11 @@ mod tests {
     }
 
     fn two_hosts() -> Vec<Value> {
-        let split = dispatch(100, 120, &[("cpu", 0, 4, None, 100, 5), ("server/cpu", 4, 9, Some("int8"), 110, 6)]);
-        let helping = dispatch(1_110, 1_117, &[("cpu", 4, 9, None, 1_110, 6)]);
+        let mut split = dispatch(100, 120, &[("cpu", 0, 4, None, 100, 5), ("server/cpu", 4, 9, Some("int8"), 110, 6)]);
+        split.stages[1].waited = Some(2_000_000);
+        split.trace = Some("00-ab-cd-01".into());
+        let helping = dispatch(1_109, 1_117, &[("cpu", 4, 9, Some("int8"), 1_110, 6)]);
+        let helping = Dispatch { for_hosts: vec!["edge".into()], trace: split.trace.clone(), ..helping };
         let hosts = [
             HostPart { name: "edge".into(), clock_offset: 50_000_000, dispatches: vec![split] },
             HostPart { name: "server".into(), clock_offset: 1_050_000_000, dispatches: vec![helping] },
@@ -242,18 +289,32 @@ mod tests {
     fn all_hosts_are_on_one_time_line() {
         let events = two_hosts();
         // The server's own clock is a second ahead of the edge's; it began when the edge was told that it began.
-        assert_eq!(spans(&events, "stage"), [(50.0, 5.0), (60.0, 6.0)]);
-        assert_eq!(spans(&events, "seen"), [(60.0, 6.0)]);
+        assert_eq!(spans(&events, "stage"), [(50.0, 5.0)]);
+        assert_eq!((spans(&events, "seen"), spans(&events, "guest")), (vec![(60.0, 6.0)], vec![(60.0, 6.0)]));
+        for category in ["dispatch", "stage", "seen", "guest"] {
+            let one = events.iter().find(|e| e["cat"] == category).unwrap();
+            assert_eq!(one["args"]["trace"], "00-ab-cd-01", "{one}");
+        }
+        assert_eq!(spans(&events, "dispatch").len(), 1, "what the server did for the edge is no dispatch of its own");
         let moment = events.iter().find(|e| e["ph"] == "i").unwrap();
         assert_eq!((&moment["ts"], &moment["name"]), (&json!(7_000.0), &json!("bps decides")));
     }
 
     #[test]
-    fn a_transfer_lies_between_stages_of_two_hosts() {
+    fn a_transfer_and_a_wait_lie_between_stages_of_two_hosts() {
         let events = two_hosts();
-        assert_eq!(spans(&events, "transfer"), [(55.0, 5.0)]);
+        assert_eq!((spans(&events, "transfer"), spans(&events, "wait")), (vec![(55.0, 3.0)], vec![(58.0, 2.0)]));
         let names = tracks(&events);
-        for name in ["test bed", "edge", "server", "links", "edge to server", "cpu, seen from edge"] {
+        for name in [
+            "test bed",
+            "edge",
+            "server",
+            "links",
+            "edge to server",
+            "line of cpu, seen from edge",
+            "cpu, seen from edge",
+            "cpu, for others",
+        ] {
             assert!(names.contains(&name), "{names:?} lacks {name}");
         }
     }

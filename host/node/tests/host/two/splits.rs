@@ -1,9 +1,10 @@
 //! What two hosts compute together is what one computes alone.
 
 use super::stand::{Two, Wish};
-use crate::stand::{assert_close, image, infer, settled, until, values};
+use crate::stand::{assert_close, call, image, infer, settled, until, values};
+use bps_node::InferCall;
 use bps_transport::{CarrierChoice, Quotas, Rights};
-use bps_types::{DataType, HostTensor};
+use bps_types::{DataType, HostTensor, Trace};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_split_at_any_cut_equals_the_whole_bit_for_bit() {
@@ -21,6 +22,34 @@ async fn a_split_at_any_cut_equals_the_whole_bit_for_bit() {
         }
         settled(&two.edge).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_hosts_have_a_receipt_with_the_same_trace() {
+    let two = Two::start(Wish::default()).await;
+    let server = two.server.as_ref().unwrap();
+    two.split(2, 1, 0).await;
+    assert!(server.receipts(10).is_empty(), "nothing was executed there yet");
+    let clients = Trace { trace_id: [0xab; 16], span_id: [0xcd; 8], flags: 0 };
+    for trace in [Some(clients), None] {
+        two.edge.infer(InferCall { trace, ..call(&two.edge, image(3, 5)) }).await.unwrap();
+        let (own, guest) = (two.edge.receipts(1)[0].clone(), server.receipts(1)[0].clone());
+        assert!(own.trace.is_some() && trace.is_none_or(|sent| own.trace == Some(sent)), "{own:?}");
+        assert_eq!(own.trace, guest.trace, "one that is made up as well");
+        assert!(own.is_own() && guest.for_hosts.iter().map(|h| &**h).eq(["edge"]), "{own:?}\n{guest:?}");
+        assert_eq!((guest.requests, guest.rows, &*guest.model), (1, 5, "digits"));
+        let (there, here) = (&own.stages[1], &guest.stages[0]);
+        assert_eq!((&*there.on, &*here.on, &here.via), ("server/cpu", "cpu", &there.via));
+        assert_eq!((there.from_cut, there.until_cut), (here.from_cut, here.until_cut));
+        assert_eq!((there.measured, there.waited), (here.measured, here.waited), "what the helper says of itself");
+        assert!(here.waited >= Some(guest.wait) && own.stages[0].waited.is_none(), "{own:?}\n{guest:?}");
+    }
+    let (guests, metrics) = (server.ledger().guests, server.render_metrics());
+    assert_eq!((guests.executions, guests.rows, server.receipts(10).len()), (2, 10, 2));
+    for line in ["bps_guest_executions_total 2", "bps_guest_rows_total 10"] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    settled(&two.edge).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
