@@ -17,10 +17,19 @@
 //! [[change]]
 //! at = "15s"
 //! loss = "1%"          # or bursts = { enter = 0.01, leave = 0.2, lost = 0.8 }
+//!
+//! [[change]]
+//! at = "20s"
+//! stall = "2s"         # or swallow, or cut: see `Fault`; in a proxy only
+//!
+//! [[change]]
+//! at = "25s"
+//! corrupt = true       # a bit of the next byte each way is flipped; in a proxy only
 //! ```
 //! The same as JSON: `{"change": [{"at": "5s", "rate": "10Mbit"}]}`.
 
 use crate::conditions::{Conditions, Loss};
+use crate::proxy::Fault;
 use crate::units::{self, UnitError};
 use bps_types::Nanos;
 use serde::Deserialize;
@@ -83,6 +92,10 @@ pub struct Change {
     pub down: Option<Nanos>,
     /// The outage ends with another address.
     pub roams: bool,
+    /// What is wrong with the link beyond that, and for how long.
+    pub fault: Option<(Fault, Nanos)>,
+    /// A bit of the next byte each way is flipped.
+    pub corrupt: bool,
 }
 
 /// A moment at which the link changes.
@@ -94,6 +107,10 @@ pub struct Step {
     pub conditions: Conditions,
     /// The weaker host has another address from then on.
     pub readdress: bool,
+    /// What is wrong with it beyond its conditions from then on: of what overlaps, what began last.
+    pub fault: Fault,
+    /// A bit of the next byte each way is flipped.
+    pub corrupt: bool,
     /// For people.
     pub text: String,
 }
@@ -116,6 +133,11 @@ struct FileChange {
     queue_bytes: Option<u64>,
     down: Option<String>,
     roam: Option<String>,
+    stall: Option<String>,
+    swallow: Option<String>,
+    cut: Option<String>,
+    #[serde(default)]
+    corrupt: bool,
 }
 
 #[derive(Deserialize)]
@@ -154,19 +176,31 @@ impl Script {
         self.changes.is_empty()
     }
 
+    /// Whether it asks for what only a [`Proxy`](crate::Proxy) can do: faults and flipped bits.
+    pub fn needs_proxy(&self) -> bool {
+        self.changes.iter().any(|c| c.fault.is_some() || c.corrupt)
+    }
+
     /// The moments at which the link changes, ascending, each with all of how it is from then on.
     pub fn steps(&self, start: Conditions) -> Vec<Step> {
         let end = |c: &Change| c.down.map(|span| c.at + span);
-        let mut moments: Vec<Nanos> = self.changes.iter().flat_map(|c| [Some(c.at), end(c)]).flatten().collect();
+        let mended = |c: &Change| c.fault.map(|(_, span)| c.at + span);
+        let moments = self.changes.iter().flat_map(|c| [Some(c.at), end(c), mended(c)]);
+        let mut moments: Vec<Nanos> = moments.flatten().collect();
         moments.sort_unstable();
         moments.dedup();
         let mut conditions = start;
         let mut began = self.changes.iter().peekable();
+        let (mut fault, mut faults) = (Fault::None, Vec::new());
         let mut step = |at: Nanos| {
             let mut words = Vec::new();
+            let mut corrupt = false;
             while let Some(change) = began.next_if(|c| c.at <= at) {
                 change.apply(&mut conditions, &mut words);
+                corrupt |= change.corrupt;
+                faults.extend(change.fault.map(|(fault, span)| (at + span, fault)));
             }
+            faults.retain(|(until, _)| at < *until);
             let was_up = conditions.up;
             conditions.up = start.up && !self.changes.iter().any(|c| c.at <= at && end(c).is_some_and(|e| at < e));
             let readdress = self.changes.iter().any(|c| c.roams && end(c) == Some(at));
@@ -176,9 +210,25 @@ impl Script {
                 (false, true) => words.push("up".into()),
                 _ => {}
             }
-            Step { at, conditions, readdress, text: words.join(", ") }
+            let before = std::mem::replace(&mut fault, faults.last().map_or(Fault::None, |(_, fault)| *fault));
+            if fault != before {
+                words.push(fault_text(fault).into());
+            }
+            if corrupt {
+                words.push("a bit flipped".into());
+            }
+            Step { at, conditions, readdress, fault, corrupt, text: words.join(", ") }
         };
         moments.into_iter().map(&mut step).collect()
+    }
+}
+
+fn fault_text(fault: Fault) -> &'static str {
+    match fault {
+        Fault::None => "whole",
+        Fault::Stall => "stalled",
+        Fault::Swallow => "swallows all",
+        Fault::Cut => "cut",
     }
 }
 
@@ -211,6 +261,16 @@ impl FileChange {
         if down.is_some() && roam.is_some() {
             return Err(wrong("down and roam exclude each other: roaming is an outage that ends at another address"));
         }
+        let faults = [
+            (Fault::Stall, span(self.stall.as_ref(), "stall")?),
+            (Fault::Swallow, span(self.swallow.as_ref(), "swallow")?),
+            (Fault::Cut, span(self.cut.as_ref(), "cut")?),
+        ];
+        let mut faults = faults.into_iter().filter_map(|(fault, span)| Some((fault, span?)));
+        let fault = faults.next();
+        if faults.next().is_some() {
+            return Err(wrong("stall, swallow and cut exclude each other"));
+        }
         let loss = match (&self.loss, self.bursts) {
             (Some(_), Some(_)) => return Err(wrong("loss and bursts exclude each other")),
             (Some(text), None) => Some(Loss::Random(units::share(text).map_err(unit("loss"))?)),
@@ -228,6 +288,8 @@ impl FileChange {
             queue_bytes: self.queue_bytes,
             down: down.or(roam),
             roams: roam.is_some(),
+            fault,
+            corrupt: self.corrupt,
         })
     }
 }
@@ -279,6 +341,42 @@ mod tests {
     }
 
     #[test]
+    fn faults_begin_and_end_and_the_latest_counts() {
+        let text = r#"
+            [[change]]
+            at = "1s"
+            stall = "4s"
+            [[change]]
+            at = "2s"
+            cut = "1s"
+            corrupt = true
+            [[change]]
+            at = "9s"
+            swallow = "1s"
+            down = "2s"
+        "#;
+        let script = Script::parse(text).unwrap();
+        let seen = |s: &Step| (s.at.0 / 1_000_000_000, s.conditions.up, s.fault, s.corrupt);
+        let steps = script.steps(Conditions::default());
+        assert_eq!(
+            steps.iter().map(seen).collect::<Vec<_>>(),
+            [
+                (1, true, Fault::Stall, false),
+                (2, true, Fault::Cut, true),
+                (3, true, Fault::Stall, false),
+                (5, true, Fault::None, false),
+                (9, false, Fault::Swallow, false),
+                (10, false, Fault::None, false),
+                (11, true, Fault::None, false),
+            ]
+        );
+        let words: Vec<&str> = steps.iter().map(|s| s.text.as_str()).collect();
+        let expected = ["stalled", "cut, a bit flipped", "stalled", "whole", "down, swallows all", "whole", "up"];
+        assert_eq!(words, expected);
+        assert!(script.needs_proxy() && !Script::parse(SCRIPT).unwrap().needs_proxy());
+    }
+
+    #[test]
     fn json_says_the_same() {
         let json = r#"{"change": [{"at": "8s", "down": "2s"}, {"at": "5s", "rate": "10Mbit", "loss": "1%"},
                                   {"at": "12s", "roam": "300ms", "rtt": "60ms"}]}"#;
@@ -294,6 +392,8 @@ mod tests {
             ("[[change]]\nat = \"1s\"\ndown = \"1s\"\nroam = \"1s\"", "exclude"),
             ("[[change]]\nat = \"1s\"\nloss = \"1%\"\nbursts = { enter = 0.1, leave = 0.1, lost = 1.0 }", "exclude"),
             ("[[change]]\nat = \"1s\"\nbursts = { enter = 2.0, leave = 0.1, lost = 1.0 }", "probabilities"),
+            ("[[change]]\nat = \"1s\"\nstall = \"1s\"\ncut = \"1s\"", "stall, swallow and cut exclude"),
+            ("[[change]]\nat = \"1s\"\nswallow = \"all\"", "change 1, swallow"),
             ("[[change]]\nat = \"1s\"\nspeed = 1", "speed"),
             ("{\"change\": 7}", "not a link script"),
             ("rate", "not a link script"),

@@ -177,7 +177,7 @@ impl Peers {
         Ok(bytes)
     }
 
-    /// The answer to a dispatch is no longer wanted.
+    /// The answer to a dispatch is no longer wanted; for every host of its way.
     pub(crate) fn recall(&self, host: HostId, dispatch: u64) {
         if let Some(key) = self.roster.key_of(host) {
             self.transport.recall(key, dispatch);

@@ -369,11 +369,11 @@ pub enum Action {
     Run(Run),
     /// Hand the rest of a plan to another host.
     Forward(Forward),
-    /// Tell that host that nobody waits any more.
+    /// Tell that host that nobody waits any more. One is told after another: each may have passed it on.
     Recall {
         /// Which [`Forward`].
         execution: ExecutionId,
-        /// To whom it went.
+        /// A host of its stages.
         host: HostId,
     },
     /// An arrived stage has been executed. The output is needed until [`Action::Release`].

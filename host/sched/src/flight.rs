@@ -72,6 +72,10 @@ pub(crate) struct Author {
     pub(crate) reasons: Arc<[String]>,
 }
 
+/// Executions of one device that were given up and may still answer. A device of this host has no more than its credits of
+/// them; another host that was told so never answers, and nothing depends on being told that it does.
+const ABANDONED_MAX: usize = 256;
+
 /// By how much one execution may seem slower or quicker than believed.
 const SLOWDOWN_STEP: f32 = 4.0;
 
@@ -255,6 +259,10 @@ impl Flights {
     }
 
     pub(crate) fn abandon(&mut self, execution: ExecutionId, device: DeviceId) {
+        let mut same = self.abandoned.iter().filter(|(_, d)| **d == device).map(|(execution, _)| *execution);
+        if let Some(oldest) = same.next().filter(|_| same.count() + 1 >= ABANDONED_MAX) {
+            self.abandoned.shift_remove(&oldest);
+        }
         self.abandoned.insert(execution, device);
     }
 
@@ -275,7 +283,7 @@ impl Flights {
     }
 
     pub(crate) fn take_abandoned(&mut self, execution: ExecutionId) -> Option<DeviceId> {
-        self.abandoned.swap_remove(&execution)
+        self.abandoned.shift_remove(&execution)
     }
 
     /// Executions whose stage has timed out, and the next time one will.

@@ -105,7 +105,7 @@ struct Bench {
     forwards: Vec<Forward>,
     answered: Vec<u64>,
     refused: usize,
-    recalled: Vec<ExecutionId>,
+    recalled: Vec<(ExecutionId, HostId)>,
     advanced: Vec<Advance>,
     rejected: Vec<(ArrivalId, Rejection)>,
     receipts: Vec<Receipt>,
@@ -203,7 +203,7 @@ impl Bench {
                 Action::Forward(forward) => self.forwards.push(forward),
                 Action::Answer(answer) => self.answered.push(answer.request.0),
                 Action::Refuse { .. } => self.refused += 1,
-                Action::Recall { execution, .. } => self.recalled.push(execution),
+                Action::Recall { execution, host } => self.recalled.push((execution, host)),
                 Action::Advance(advance) => self.advanced.push(advance),
                 Action::Reject { arrival, reason } => self.rejected.push((arrival, reason)),
                 Action::Receipt(receipt) => self.receipts.push(receipt),
@@ -335,10 +335,65 @@ fn the_whole_rest_of_a_plan_travels_at_once() {
     bench.link(THERE, FAR, false);
     assert_eq!(bench.answered.len(), 0);
     assert_eq!(bench.receipts.len(), 1, "a link in the middle of the way counts as much as the first");
-    assert_eq!(bench.recalled, [bench.forwards[0].execution], "the first host still has it");
+    let away = bench.forwards[0].execution;
+    assert_eq!(bench.recalled, [(away, THERE), (away, FAR)], "one of them has it");
     assert_eq!(bench.runs.len(), 1, "the fallback answers for a policy that knows no other way");
     bench.done();
     assert_eq!(bench.answered, [1]);
+    (0..20).for_each(|_| bench.submit(None));
+    while !bench.runs.is_empty() {
+        bench.done();
+    }
+    assert_eq!((bench.forwards.len(), bench.answered.len()), (1, 21), "what cannot arrive does not leave");
+    assert_eq!(bench.scheduler.ledger().retried, 1, "and nobody's patience is tried");
+}
+
+#[test]
+fn every_host_of_the_way_is_told_that_nobody_waits() {
+    let mut bench = Bench::linked(goes_far);
+    bench.submit(Some(Nanos::from_millis(10)));
+    bench.now = Nanos::from_millis(11);
+    bench.feed(Event::Tick);
+    let away = bench.forwards[0].execution;
+    assert_eq!(bench.recalled, [(away, THERE), (away, FAR)]);
+    bench.recalled.clear();
+    bench.submit(None);
+    let away = bench.forwards[1].execution;
+    bench.link(HERE, THERE, false);
+    assert_eq!(bench.recalled, [(away, FAR)], "nobody can be told over the link that is down");
+}
+
+#[test]
+fn a_stage_that_gets_no_further_leaves_the_way_alone_for_a_moment() {
+    let mut bench = Bench::linked(goes_far);
+    bench.submit(None);
+    for attempt in 1..=20 {
+        bench.fails(FailureKind::Unreachable);
+        assert_eq!(bench.runs.len(), 1, "attempt {attempt}: the next is made here");
+        bench.done();
+        assert_eq!(bench.answered.len(), attempt);
+        bench.now += Nanos::from_millis(51);
+        bench.submit(None);
+        assert_eq!(bench.forwards.len(), 1, "attempt {attempt}: and then it is tried again");
+    }
+    assert_eq!(bench.refused, 0);
+}
+
+#[test]
+fn a_clock_that_jumps_back_neither_shortens_nor_prolongs_a_deadline() {
+    let mut bench = Bench::linked(goes_there);
+    bench.now = Nanos::from_secs(100);
+    bench.submit(Some(bench.now + Nanos::from_millis(50)));
+    for now in [Nanos::ZERO, Nanos::from_secs(100) + Nanos::from_millis(49)] {
+        bench.now = now;
+        bench.feed(Event::Tick);
+        assert_eq!(bench.refused, 0, "at {now}");
+    }
+    bench.now = Nanos::from_secs(1);
+    bench.submit(Some(Nanos::from_secs(100) + Nanos::from_millis(60)));
+    bench.now = Nanos::from_secs(100) + Nanos::from_millis(51);
+    bench.feed(Event::Tick);
+    assert_eq!((bench.refused, bench.scheduler.ledger().expired), (1, 1), "the first, and not the second");
 }
 
 #[test]
@@ -403,6 +458,23 @@ fn what_nobody_waits_for_is_called_back() {
     bench.feed(Event::Tick);
     assert_eq!((bench.recalled.len(), bench.refused), (1, 1));
     assert_eq!(bench.scheduler.ledger().expired, 1);
+}
+
+#[test]
+fn what_was_called_back_and_never_answers_is_forgotten_in_time() {
+    let mut bench = Bench::linked(goes_there);
+    for n in 1..=300 {
+        bench.submit(Some(Nanos::from_millis(10 * n)));
+        bench.now = Nanos::from_millis(10 * n);
+        bench.feed(Event::Tick);
+    }
+    assert_eq!((bench.recalled.len(), bench.scheduler.ledger().expired), (300, 300));
+    while !bench.forwards.is_empty() {
+        bench.comes_back();
+    }
+    assert_eq!(bench.scheduler.ledger().stale, 256, "of the last ones it is known that they were given up");
+    bench.submit(None);
+    assert_eq!(bench.forwards.len(), 1, "and all credits are free");
 }
 
 #[test]

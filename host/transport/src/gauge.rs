@@ -5,7 +5,8 @@
 //! **Round trip** is the least of the last seconds' pings, smoothed: whatever is above it is our own queue, which the
 //! backlog tells already. Unless the backlog does not explain it: where each of a second's pings took longer than that and
 //! what was queued before it, the way itself has become longer, and older pings are forgotten. **Clock offset** comes from
-//! that same ping, as NTP does it: the faster a ping, the less its two ways can differ.
+//! that same ping, as NTP does it: the faster a ping, the less its two ways can differ. By more than that, two pings differ
+//! only where a clock has jumped between them.
 
 use bps_types::Nanos;
 use bps_wire::Progress;
@@ -22,6 +23,8 @@ const RISE_WINDOW: Nanos = Nanos::from_secs(1);
 const RISE_PINGS: usize = 5;
 /// And if even the quickest of them, less its queue, is longer by half and this.
 const RISE_NANOS: u64 = 2_000_000;
+/// How far two clocks drift apart while a ping counts: more than the worst of quartzes.
+const DRIFT_NANOS: u64 = 5_000_000;
 /// Pings that may be unanswered; ten a second are sent.
 const PENDING_MAX: usize = 64;
 /// Assumed before anything was measured: 100 Mbit/s.
@@ -65,6 +68,7 @@ impl Gauge {
         let Some((_, asked, queued)) = self.pending.remove(index) else { return false };
         let rtt = now.since(asked);
         let offset = peer_at.signed_since(asked + Nanos(rtt.0 / 2));
+        self.notice_jump(rtt, offset);
         while self.pings.back().is_some_and(|(_, worse, _)| *worse >= rtt) {
             self.pings.pop_back();
         }
@@ -78,6 +82,16 @@ impl Gauge {
             self.rtt_nanos = Some(self.rtt_nanos.map_or(least, |rtt| rtt + (least - rtt) / 4.0));
         }
         true
+    }
+
+    /// Forgets the pings from before one of the clocks jumped.
+    fn notice_jump(&mut self, rtt: Nanos, offset: i64) {
+        let jumped = |(_, best, before): &(Nanos, Nanos, i64)| {
+            offset.abs_diff(*before) > (rtt.0 / 2).saturating_add(best.0 / 2).saturating_add(DRIFT_NANOS)
+        };
+        if self.pings.front().is_some_and(jumped) {
+            self.pings.clear();
+        }
     }
 
     /// Forgets the pings from before the way became longer.
@@ -186,6 +200,24 @@ mod tests {
         assert_eq!((gauge.rtt(), gauge.clock_offset_nanos()), (Nanos::from_millis(2), 1_000_000_000));
         assert!(!gauge.pong(1, Nanos::ZERO, Nanos::MAX), "answered already");
         assert!(!gauge.pong(999, Nanos::ZERO, Nanos::MAX), "never asked");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_is_followed_with_the_next_ping() {
+        let mut gauge = Gauge::default();
+        let (mut asked, ms) = (Nanos::ZERO, Nanos::from_millis);
+        // The peer's clock is two hours ahead, then three, then one. Its ways are never equally long.
+        for ahead in [7_200, 10_800, 3_600].map(Nanos::from_secs) {
+            for n in 0..40 {
+                asked += ms(100);
+                let token = gauge.ping(asked, 0);
+                let there = asked + if n % 2 == 0 { ms(1) } else { ms(9) };
+                assert!(gauge.pong(token, there + ahead, asked + ms(10)));
+                let off = gauge.clock_offset_nanos().abs_diff(ahead.0 as i64);
+                assert!(off <= 5_000_000, "ping {n}: off by {off} ns");
+            }
+        }
+        assert_eq!(gauge.rtt(), ms(10));
     }
 
     #[test]

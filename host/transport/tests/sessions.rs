@@ -3,9 +3,11 @@
 mod host;
 
 use bps_transport::{Carrier, CarrierChoice, Happening, SendError};
+use bps_types::Nanos;
 use bps_wire::{Message, Standing};
-use host::{Ground, SOON, execute, pair, pair_with};
+use host::{Ground, SOON, clock, execute, pair, pair_with};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
@@ -182,6 +184,39 @@ async fn a_peer_that_dies_is_missed_within_a_second_and_found_again() {
         revived.until_up().await;
         edge_host.transport.send(strong.key(), execute(edge.key(), 1, 1_000)).expect("there is room");
         revived.until("it arrives", |_| (revived.arrived().len() == 1).then_some(())).await;
+    }
+}
+
+/// Seconds by which the clock of a peer is ahead of the test's own.
+static AHEAD: AtomicU64 = AtomicU64::new(7_200);
+
+fn jumping() -> Nanos {
+    clock() + Nanos::from_secs(AHEAD.load(Ordering::Relaxed))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_whose_clock_jumps_is_no_stranger() {
+    let (edge, strong) = (Ground::new(), Ground::new());
+    strong.knows(edge.key(), None);
+    let strong = strong.start_by(jumping, |_| {});
+    edge.knows(strong.key(), Some(strong.address()));
+    let edge = edge.start(|_| {});
+    edge.until_up().await;
+    strong.until_up().await;
+    for (n, ahead) in [7_200, 10_800, 3_600].into_iter().enumerate() {
+        AHEAD.store(ahead, Ordering::Relaxed);
+        edge.until("it knows the other's clock", |_| {
+            let offset = edge.transport.status()[0].estimate?.clock_offset_nanos;
+            (offset.abs_diff(ahead as i64 * 1_000_000_000) < 50_000_000).then_some(())
+        })
+        .await;
+        for (from, to) in [(&edge, &strong), (&strong, &edge)] {
+            from.transport.send(to.key(), execute(from.key(), n as u64, 1_000)).expect("the session stands");
+            to.until("it arrives", |_| (to.arrived().len() == n + 1).then_some(())).await;
+        }
+    }
+    for host in [&edge, &strong] {
+        assert_eq!(host.count(|h| matches!(h, Happening::Down { .. })), 0);
     }
 }
 

@@ -17,6 +17,10 @@ pub(crate) enum Mode {
     /// None: here up to `cut`, the rest on another host, which it gets to as `codec` and `rate`; all of it here while no
     /// other host can be reached.
     Split,
+    /// None, but that it knows no other way: here up to the first of `cuts`, then on the hosts of `way` in turn, each up to
+    /// the next cut and the last to the end. All of it here while one of them takes no work; whether one reaches the next is
+    /// not looked at.
+    Chain,
     /// Never returns.
     Loop,
     /// Calls itself until the stack ends.
@@ -80,6 +84,7 @@ pub(crate) fn decide(chaos: &mut Chaos, now: &Snapshot) -> Decision {
         Mode::LogLine => log(Level::Info, &"chaos ".repeat((1 << 20) / 6)),
         Mode::Echo => return crate::echo::decide(now),
         Mode::Split => return crate::split::decide(&chaos.world, &chaos.config, now),
+        Mode::Chain => return crate::chain::decide(&chaos.world, &chaos.config, now),
         Mode::Random => return random(chaos, now),
         Mode::OutOfRange => return rows(now, |queue| (queue ^ 0x8000_0000, Selection::Head(1), u32::MAX)),
         Mode::Duplicate => return duplicate(chaos, now),

@@ -19,7 +19,9 @@ const CONFIG_SCHEMA: &str = r#"{
     "cut": {"type": "integer", "minimum": 0, "default": 0, "description": "split: where the model leaves this host"},
     "codec": {"type": "integer", "minimum": 0, "default": 0, "description": "split: how it travels"},
     "rate": {"type": "integer", "minimum": 0, "default": 0, "description": "split: at which rate"},
-    "rows": {"type": "integer", "minimum": 1, "default": 4, "description": "split: requests of each dispatch at most"}
+    "rows": {"type": "integer", "minimum": 1, "default": 4, "description": "split, chain: requests of each dispatch at most"},
+    "cuts": {"type": "array", "items": {"type": "integer", "minimum": 0}, "default": [], "description": "chain: where it goes on to the next host"},
+    "way": {"type": "array", "items": {"type": "string"}, "default": [], "description": "chain: the hosts after this one, by name"}
   },
   "additionalProperties": false
 }"#;
@@ -36,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) codec: u8,
     pub(crate) rate: u8,
     pub(crate) rows: u32,
+    pub(crate) cuts: Vec<u32>,
+    pub(crate) way: Vec<String>,
 }
 
 impl Default for Config {
@@ -50,6 +54,8 @@ impl Default for Config {
             codec: 0,
             rate: 0,
             rows: 4,
+            cuts: vec![],
+            way: vec![],
         }
     }
 }

@@ -23,7 +23,9 @@ fuzz_target!(init: seed(SEEDS.map(|text| text.as_bytes().to_vec()), &WORDS), |da
     });
 });
 
-const SEEDS: [&str; 3] = [
+const SEEDS: [&str; 4] = [
+    "[[change]]\nat = \"1s\"\nstall = \"2s\"\ncorrupt = true\n[[change]]\nat = \"2s\"\nswallow = \"1ms\"\n\
+     [[change]]\nat = \"3s\"\ncut = \"500ms\"\nroam = \"1s\"\n",
     "[[change]]\nat = \"8s\"\ndown = \"2s\"\n[[change]]\nat = \"5s\"\nrate = \"10Mbit\"\nloss = \"1%\"\n\
      [[change]]\nat = \"12.5s\"\nroam = \"300ms\"\nrtt = \"60ms\"\nqueue_bytes = 9000\n",
     "[[change]]\nat = \"1us\"\nrate = \"unlimited\"\nbursts = { enter = 0.01, leave = 0.2, lost = 0.8 }\n\
@@ -32,7 +34,12 @@ const SEEDS: [&str; 3] = [
      {\"at\": \"12ns\", \"roam\": \"300µs\", \"bursts\": {\"enter\": 1e-3, \"leave\": 1, \"lost\": 0}}]}",
 ];
 
-const WORDS: [&str; 26] = [
+const WORDS: [&str; 31] = [
+    "stall",
+    "swallow",
+    "cut",
+    "corrupt",
+    "true",
     "[[change]]",
     "at",
     "rate",

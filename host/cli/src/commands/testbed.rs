@@ -59,6 +59,8 @@ How to choose
                       [[change]]
                       at = \"5s\"
                       rate = \"10Mbit\"       # also rtt, loss, queue_bytes, down = \"2s\" (outage), roam = \"300ms\"
+                    and with --in-process: stall = \"2s\" (all of it arrives afterwards), swallow = \"2s\" (half-open: it is
+                    taken and lost), cut = \"2s\" (connections are closed and refused), corrupt = true (a bit flips)
   --kill-peer-at    SIGKILL for the server; --restart-peer-at brings it back within the run
   --trace FILE      the last run of each policy as a Chrome trace, all hosts on one time line: open it in ui.perfetto.dev
 
@@ -213,6 +215,7 @@ async fn measure(args: TestbedArgs, out: Output) -> Result<()> {
     let names: &[&'static str] = if args.hosts == 3 { &["edge", "edge2", "server"] } else { &["edge", "server"] };
     let folder = tempfile::Builder::new().prefix("bps-testbed-").tempdir().context("no temporary folder")?;
     let network = Arc::new(Network::make(names, args.in_process, say)?);
+    network.kind.permits(&setup.script)?;
     let models = folder.path().join("models");
     let host_plan = HostPlan {
         names: names.to_vec(),

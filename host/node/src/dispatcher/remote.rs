@@ -87,8 +87,9 @@ impl Worker {
     pub(super) fn incoming(&mut self, incoming: Incoming) {
         match incoming {
             Incoming::Guest(guest) => {
-                let arrival = self.remote.guests.keep(*guest);
-                self.feed(Event::Arrive(arrival));
+                if let Some(arrival) = self.remote.guests.keep(*guest) {
+                    self.feed(Event::Arrive(arrival));
+                }
             }
             Incoming::Answer { from, answer, bytes } => self.answered(from, *answer, bytes),
             Incoming::Recall { from, dispatch } => {

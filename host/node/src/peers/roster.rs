@@ -143,12 +143,12 @@ impl Roster {
     /// It ended: every link that it was part of is down.
     pub(super) fn went_down(&self, key: &HostKey, reason: String, now: Nanos) -> News {
         let mut table = self.table.lock();
-        let others: Vec<HostId> = table.links_of(key).into_iter().map(|(id, _)| id).collect();
         let Some(state) = table.peers.get_mut(key) else { return News::default() };
+        let (source, said) = (state.id, std::mem::take(&mut state.links));
         state.went_down(reason, now);
-        let (there, back) = (state.link_there(), state.link_back(&self.own));
-        let beyond = others.into_iter().map(|target| LinkReport { target, ..back });
-        News { links: [there, back].into_iter().chain(beyond).collect(), standings: vec![] }
+        let mut links = vec![state.link_there(), state.link_back(&self.own)];
+        links.extend(table.lost(source, said.values()));
+        News { links, standings: vec![] }
     }
 
     /// What it may do here has changed while its session stands; true if so.
@@ -231,7 +231,8 @@ impl Roster {
     }
 
     /// How it stands. Dropped are reports whose numbers belong to another advert than the one that is known, and those that
-    /// come too fast: the dispatcher hears of each.
+    /// come too fast: the dispatcher hears of each. A host says nothing of a link that it has lost, so one that it no longer
+    /// speaks of is down.
     pub(super) fn take_standing(&self, key: &HostKey, standing: bps_wire::Standing, now: Nanos) -> News {
         let mut table = self.table.lock();
         let Some(state) = table.peers.get_mut(key).filter(|p| p.fresh) else { return News::default() };
@@ -243,8 +244,13 @@ impl Roster {
         let known = |index: u32| state.advert.as_ref().is_some_and(|a| a.devices.iter().any(|d| d.index == index));
         let devices = standing.devices.into_iter().take(advert::DEVICES_MAX).filter(|r| known(r.index));
         state.reports = devices.map(|report| (report.index, report)).collect();
-        state.links = standing.links.into_iter().take(advert::PEERS_MAX).map(|link| (link.to, link)).collect();
-        table.news_of(key, &self.own)
+        let links = standing.links.into_iter().take(advert::PEERS_MAX).map(|link| (link.to, link)).collect();
+        let mut said = std::mem::replace(&mut state.links, links);
+        said.retain(|to, _| !state.links.contains_key(to));
+        let source = state.id;
+        let mut news = table.news_of(key, &self.own);
+        news.links.extend(table.lost(source, said.values()));
+        news
     }
 
     /// Everything the scheduler should know of links and devices, for after it has been told a world.
@@ -335,24 +341,38 @@ impl Table {
         Some(DeviceId(self.first_device + place as u32))
     }
 
-    /// Links of a host to others than this one, as it reported them.
-    fn links_of(&self, key: &HostKey) -> Vec<(HostId, &bps_wire::LinkReport)> {
-        let links = self.peers.get(key).into_iter().flat_map(|state| &state.links);
-        links.filter_map(|(to, link)| Some((self.peers.get(to).filter(|p| p.in_world)?.id, link))).collect()
+    /// Links of the host `source` to others of the world than this one, as it reported them.
+    fn beyond<'a>(
+        &self,
+        source: HostId,
+        said: impl Iterator<Item = &'a bps_wire::LinkReport>,
+    ) -> impl Iterator<Item = LinkReport> {
+        said.filter_map(move |said| {
+            Some(LinkReport {
+                source,
+                target: self.peers.get(&said.to).filter(|p| p.in_world)?.id,
+                up: said.up,
+                bytes_per_second: sound(said.bytes_per_second),
+                rtt: said.rtt,
+                backlog_bytes: said.backlog_bytes,
+            })
+        })
+    }
+
+    /// The same, of links that are no more.
+    fn lost<'a>(
+        &self,
+        source: HostId,
+        said: impl Iterator<Item = &'a bps_wire::LinkReport>,
+    ) -> impl Iterator<Item = LinkReport> {
+        self.beyond(source, said).map(|link| LinkReport { up: false, backlog_bytes: 0, ..link })
     }
 
     /// What one host reported, but for the link from here to it.
     fn news_of(&self, key: &HostKey, own: &HostKey) -> News {
         let Some(state) = self.peers.get(key).filter(|p| p.is_usable()) else { return News::default() };
         let mut links = vec![state.link_back(own)];
-        links.extend(self.links_of(key).into_iter().map(|(target, said)| LinkReport {
-            source: state.id,
-            target,
-            up: said.up,
-            bytes_per_second: sound(said.bytes_per_second),
-            rtt: said.rtt,
-            backlog_bytes: said.backlog_bytes,
-        }));
+        links.extend(self.beyond(state.id, state.links.values()));
         let standing =
             |(index, report): (&u32, &DeviceReport)| Some(state.standing(report, self.device_of(key, *index)?));
         News { links, standings: state.reports.iter().filter_map(standing).collect() }

@@ -7,7 +7,7 @@ use crate::peers::Peers;
 use bps_sched::{Advance, Arrival, FailureKind, Next, PlanStage, Rejection};
 use bps_types::{ArrivalId, HostId, HostTensor, Nanos, Packed};
 use bps_wire::{Answer, Denied, DeniedKind, Execute, HostKey, Route, StageReport};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 /// A stage that has been checked as far as this can be done without the scheduler.
 pub(crate) struct Guest {
@@ -84,11 +84,17 @@ fn plan_stage(peers: &Peers, route: &Route) -> Option<PlanStage> {
     Some(PlanStage { device, host, from_cut, until_cut, codec, rate })
 }
 
+/// Recalls that came before their stage: what a host hands on waits for a slow link seldom more often than this.
+const EARLY_MAX: usize = 256;
+
 /// What the dispatcher keeps of guests; looked up by id, never iterated where order matters.
 #[derive(Default)]
 pub(crate) struct GuestBook {
     guests: HashMap<ArrivalId, Guest>,
     numbers: HashMap<(HostId, u64), ArrivalId>,
+    /// Recalled and not here: an origin tells every host of the way, and the stage may still be on it. The oldest make
+    /// room; what is forgotten too soon is executed for nobody.
+    early: VecDeque<(HostId, u64)>,
     next: u64,
 }
 
@@ -101,19 +107,30 @@ pub(crate) struct Left<'a> {
 }
 
 impl GuestBook {
-    /// Takes a guest in.
-    pub(crate) fn keep(&mut self, guest: Guest) -> Arrival {
+    /// Takes a guest in; none if its origin has said meanwhile that it does not want it any more.
+    pub(crate) fn keep(&mut self, guest: Guest) -> Option<Arrival> {
+        let number = (guest.origin, guest.execute.dispatch);
+        if let Some(at) = self.early.iter().position(|early| *early == number) {
+            self.early.remove(at);
+            return None;
+        }
         self.next += 1;
         let id = ArrivalId(self.next);
         let arrival = guest.arrival(id);
-        self.numbers.insert((guest.origin, guest.execute.dispatch), id);
+        self.numbers.insert(number, id);
         self.guests.insert(id, guest);
-        arrival
+        Some(arrival)
     }
 
-    /// Lets go of a guest that its origin no longer wants; none if it is not here.
+    /// Lets go of a guest that its origin no longer wants; none if it is not here, or not yet.
     pub(crate) fn recall(&mut self, from: HostId, dispatch: u64) -> Option<ArrivalId> {
-        let id = *self.numbers.get(&(from, dispatch))?;
+        let Some(id) = self.numbers.get(&(from, dispatch)).copied() else {
+            if self.early.len() >= EARLY_MAX {
+                self.early.pop_front();
+            }
+            self.early.push_back((from, dispatch));
+            return None;
+        };
         self.remove(id)?;
         Some(id)
     }
@@ -198,6 +215,7 @@ impl GuestBook {
     pub(crate) fn clear(&mut self) {
         self.guests.clear();
         self.numbers.clear();
+        self.early.clear();
     }
 }
 

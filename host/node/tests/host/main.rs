@@ -1,5 +1,5 @@
-//! A whole host, from tensors in to tensors out: real policies, the real engine on the processor; and two of them ([`two`]),
-//! linked over loopback.
+//! A whole host, from tensors in to tensors out: real policies, the real engine on the processor; and two of them ([`two`])
+//! or three ([`three`]), linked over loopback.
 //!
 //! Every test ends with `stand::settled`, which asserts that every request is accounted for.
 
@@ -12,4 +12,6 @@ mod policies;
 mod requests;
 mod stand;
 mod swaps;
+mod three;
+mod traffic;
 mod two;

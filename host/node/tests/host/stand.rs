@@ -3,13 +3,14 @@
 use bps_engine::DeviceRequest;
 use bps_graph::topology::{Topology, make};
 use bps_node::{
-    BuiltinModel, Host, HostConfig, InferCall, InferReply, Ledger, NamedTensor, PolicyChoice, ProfileChoice, ServeError,
+    BuiltinModel, Host, HostConfig, InferCall, InferReply, Ledger, NamedTensor, PolicyChoice, ProfileChoice,
+    ServeError, SwapRequest,
 };
 use bps_types::{HostTensor, Nanos};
 use std::time::{Duration, Instant};
 
 /// Longest that anything here may take; only a hang reaches it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The digits network with preprocessing, on the processor, without state on disk.
 pub(crate) fn config() -> HostConfig {
@@ -44,6 +45,12 @@ pub(crate) fn chaos_choice(config: &str) -> PolicyChoice {
 
 pub(crate) fn chaos() -> Vec<u8> {
     bps_plugin::prebuilt::find("chaos").expect("chaos is built in").wasm.to_vec()
+}
+
+/// Swaps to a policy without a rehearsal.
+pub(crate) async fn swap(host: &Host, name: &str, config: &str) {
+    let request = SwapRequest { policy: name.into(), config: config.into(), rehearse: false, ..SwapRequest::default() };
+    host.swap_policy(request).await.unwrap_or_else(|e| panic!("{name} {config}: {e}"));
 }
 
 pub(crate) async fn start(change: impl FnOnce(&mut HostConfig)) -> Host {

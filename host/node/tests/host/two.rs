@@ -2,4 +2,5 @@
 
 mod faults;
 mod splits;
-mod stand;
+pub(crate) mod stand;
+mod versions;

@@ -55,10 +55,13 @@ impl Scheduler {
         let until = self.now + self.config.remote_pause;
         if let Some(device) = self.devices.get_mut(&id) {
             match failure.kind {
-                FailureKind::Execution | FailureKind::Unreachable => {}
-                // Another host's device is as its host says; until it does, it is left alone.
-                FailureKind::DeviceLost | FailureKind::Refused => match &mut device.remote {
+                FailureKind::Execution => {}
+                // Another host's device is as its host says; until it does, it is left alone. That holds where the way on
+                // from there is what failed, too: a policy that knows no other way would bounce off it until the requests
+                // have failed, before anybody could tell that it is down.
+                FailureKind::DeviceLost | FailureKind::Refused | FailureKind::Unreachable => match &mut device.remote {
                     Some(remote) => remote.paused_until = until,
+                    None if failure.kind == FailureKind::Unreachable => {}
                     None => {
                         device.up = false;
                         actions.push(Action::Device { device: id, up: false });
@@ -87,8 +90,8 @@ impl Scheduler {
                 }
             }
         }
-        if let Some(host) = flight.away {
-            actions.push(Action::Recall { execution, host });
+        if flight.away.is_some() {
+            self.recall(&flight, actions);
             actions.push(Action::Release(execution));
         }
         self.flights.abandon(execution, id);

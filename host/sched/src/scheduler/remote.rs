@@ -87,9 +87,7 @@ impl Scheduler {
         let hop = Hop { source, target };
         for execution in self.flights.matching(|f| f.crosses(own, hop)) {
             let Some(flight) = self.flights.take(execution) else { continue };
-            if let Some(host) = flight.away.filter(|host| *host != target) {
-                actions.push(Action::Recall { execution, host });
-            }
+            self.recall(&flight, actions);
             actions.push(Action::Release(execution));
             let message = format!("the link from host {source} to host {target} went down");
             self.give_up(flight, &Failure { kind: FailureKind::Unreachable, message }, actions);
@@ -126,13 +124,24 @@ impl Scheduler {
         (device.up && !had_room).then_some(Trigger::Change)
     }
 
+    /// Tells every host on the way of what is away, as far as it can be told, that nobody waits any more: whoever was
+    /// handed it may have passed it on.
+    pub(super) fn recall(&self, flight: &Flight, actions: &mut Vec<Action>) {
+        let Some(own) = self.world.own_host().filter(|_| flight.away.is_some()) else { return };
+        let stages = &flight.plan.stages[flight.leg()];
+        for (index, host) in stages.iter().map(|s| s.host).enumerate() {
+            let told = stages[..index].iter().any(|s| s.host == host);
+            if !told && self.links.up(own, host) {
+                actions.push(Action::Recall { execution: flight.execution, host });
+            }
+        }
+    }
+
     /// Takes back what is away and nobody waits for any more.
     pub(super) fn recall_deserted(&mut self, actions: &mut Vec<Action>) {
         while let Some(execution) = self.flights.deserted() {
             let Some(mut flight) = self.flights.take(execution) else { return };
-            if let Some(host) = flight.away {
-                actions.push(Action::Recall { execution, host });
-            }
+            self.recall(&flight, actions);
             self.leave_devices(&mut flight, &[]);
             let message = "nobody waits for it any more".to_owned();
             let gone = flight.members.len() as u32;

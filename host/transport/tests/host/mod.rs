@@ -60,6 +60,11 @@ impl Ground {
     }
 
     pub(crate) fn start(&self, change: impl FnOnce(&mut Settings)) -> Host {
+        self.start_by(clock, change)
+    }
+
+    /// With a clock of its own.
+    pub(crate) fn start_by(&self, clock: fn() -> Nanos, change: impl FnOnce(&mut Settings)) -> Host {
         let mut settings = Settings {
             name: "host".into(),
             software: "test".into(),

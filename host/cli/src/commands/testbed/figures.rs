@@ -76,7 +76,9 @@ pub(super) struct Reaction {
     pub(super) text: String,
     /// When, seconds from the beginning of the window.
     pub(super) at_s: f64,
-    /// Until the first dispatch by another plan than the usual one of the second before; none where plans stayed.
+    /// The usual plan of the second before; none where nothing was dispatched.
+    pub(super) plan_before: Option<String>,
+    /// Until the first dispatch by another plan than that; none where plans stayed.
     pub(super) new_plan_ms: Option<f64>,
     /// Answers per second before.
     pub(super) before: f64,
@@ -173,12 +175,16 @@ pub(super) fn reactions(
         let after = rate((event.at + until) / 2.0, until);
         // Long enough for a few answers at that rate.
         let stretch = if after > 0.0 { (5.0 / after).max(STRETCH) } else { STRETCH };
+        let usual = usual_plan(plans, event.at - 1.0, event.at);
+        let new =
+            plans.iter().find(|(t, plan)| *t >= event.at && *t < until && usual.is_some_and(|usual| plan != usual));
         let starts = (0..).map(|i| event.at + f64::from(i) * STEP).take_while(|at| at + stretch <= until);
         let recovered = starts.into_iter().find(|&at| after > 0.0 && rate(at, at + stretch) >= RECOVERED * after);
         Reaction {
             text: event.text.clone(),
             at_s: event.at,
-            new_plan_ms: new_plan(plans, event.at, until).map(|at| (at - event.at) * 1e3),
+            plan_before: usual.cloned(),
+            new_plan_ms: new.map(|(at, _)| (at - event.at) * 1e3),
             before: rate(since, event.at),
             after,
             recovered_ms: recovered.map(|at| (at - event.at) * 1e3),
@@ -188,11 +194,10 @@ pub(super) fn reactions(
     events.iter().enumerate().map(react).collect()
 }
 
-/// The first dispatch after `at` by another plan than the usual one of the second before.
-fn new_plan(plans: &[(f64, String)], at: f64, until: f64) -> Option<f64> {
-    let before: Vec<&String> = plans.iter().filter(|(t, _)| *t >= at - 1.0 && *t < at).map(|(_, plan)| plan).collect();
-    let usual = before.iter().max_by_key(|plan| before.iter().filter(|p| p == plan).count())?;
-    plans.iter().find(|(t, plan)| *t >= at && *t < until && plan != *usual).map(|(t, _)| *t)
+/// The plan of most dispatches of a stretch.
+fn usual_plan(plans: &[(f64, String)], from: f64, until: f64) -> Option<&String> {
+    let within: Vec<&String> = plans.iter().filter(|(t, _)| *t >= from && *t < until).map(|(_, plan)| plan).collect();
+    within.iter().max_by_key(|plan| within.iter().filter(|p| p == plan).count()).copied()
 }
 
 #[cfg(test)]
@@ -251,7 +256,7 @@ mod tests {
         assert!((reaction.new_plan_ms.unwrap() - 300.0).abs() < 1.0, "{reaction:?}");
         let recovered = reaction.recovered_ms.unwrap();
         assert!((250.0..=400.0).contains(&recovered), "{recovered}");
-        assert_eq!(reaction.missed, 1);
+        assert_eq!((reaction.missed, reaction.plan_before.as_deref()), (1, Some("split")));
     }
 
     #[test]

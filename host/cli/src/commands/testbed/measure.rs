@@ -11,7 +11,7 @@ use super::statistics;
 use super::trace::{HostPart, Moment, Trace};
 use super::{load::Questions, network::Network};
 use anyhow::{Context, Result};
-use bps_emulator::Script;
+use bps_emulator::{Fault, Script};
 use indicatif::ProgressBar;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -175,7 +175,7 @@ impl Measure<'_> {
     ) -> Result<(Figures, String)> {
         let setup = self.setup;
         let start = cell.link.conditions();
-        session.network.set(start);
+        session.network.set(start, Fault::None);
         session.heal().await?;
         let swap_pause_us = session.swap(contender, setup.seed).await?;
         let begins = Instant::now() + AHEAD;
@@ -264,7 +264,10 @@ impl Measure<'_> {
             let begun = Instant::now();
             let (done, kind, text) = match deed {
                 Deed::Link(step) => {
-                    network.set(step.conditions);
+                    network.set(step.conditions, step.fault);
+                    if step.corrupt {
+                        network.corrupt();
+                    }
                     if step.readdress {
                         network.roam()?;
                     }

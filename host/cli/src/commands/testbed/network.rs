@@ -1,8 +1,11 @@
 //! Where the hosts are and what lies between them: network namespaces with emulated links, or loopback with a proxy where
 //! namespaces are not allowed.
 
+use crate::exit::usage;
 use anyhow::{Context, Result};
-use bps_emulator::{Conditions, Counts, Direction, Door, NetworkError, Place, Proxy, ProxyConditions, TunLink};
+use bps_emulator::{
+    Conditions, Counts, Direction, Door, Fault, NetworkError, Place, Proxy, ProxyConditions, Script, TunLink,
+};
 use serde::Serialize;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
@@ -19,6 +22,19 @@ pub(super) enum Kind {
     Namespaces,
     /// Processes on loopback, an emulated link in a proxy: no root needed, no lost TCP segments, no change of address.
     Proxy,
+}
+
+impl Kind {
+    /// Whether what a script asks for can be done here.
+    pub(super) fn permits(self, script: &Script) -> Result<()> {
+        if self == Self::Namespaces && script.needs_proxy() {
+            return Err(usage(
+                "--script: stall, swallow, cut and corrupt are the proxy's: add --in-process. In network namespaces a link \
+                 has rate, rtt, loss, queue_bytes, down and roam",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Where one host is: processes and threads started there stay there.
@@ -152,12 +168,19 @@ impl Network {
         }
     }
 
-    /// All links are like this from now on.
-    pub(super) fn set(&self, conditions: Conditions) {
+    /// All links are like this from now on. In namespaces there are no faults: [`Kind::permits`] has said so.
+    pub(super) fn set(&self, link: Conditions, fault: Fault) {
         match &self.links {
-            Links::Tun(links) => links.iter().for_each(|l| l.set(conditions)),
-            Links::Proxy(proxies) => {
-                proxies.iter().for_each(|p| p.set(ProxyConditions { link: conditions, ..ProxyConditions::default() }));
+            Links::Tun(links) => links.iter().for_each(|l| l.set(link)),
+            Links::Proxy(proxies) => proxies.iter().for_each(|p| p.set(ProxyConditions { link, fault })),
+        }
+    }
+
+    /// Flips a bit of the next byte that crosses each link, both ways.
+    pub(super) fn corrupt(&self) {
+        if let Links::Proxy(proxies) = &self.links {
+            for proxy in proxies {
+                [Direction::ToTarget, Direction::FromTarget].into_iter().for_each(|d| proxy.corrupt(d));
             }
         }
     }

@@ -59,6 +59,14 @@ fn a_script_is_read_and_a_wrong_one_is_named() {
     let path = folder.path().join("link.toml");
     std::fs::write(&path, "[[change]]\nat = \"1s\"\nrate = \"1Mbit\"\n").unwrap();
     assert!(!read_script(&path).unwrap().is_empty());
+    assert!(network::Kind::Namespaces.permits(&read_script(&path).unwrap()).is_ok());
+    for fault in ["stall = \"1s\"", "swallow = \"1s\"", "cut = \"1s\"", "corrupt = true"] {
+        std::fs::write(&path, format!("[[change]]\nat = \"1s\"\n{fault}\n")).unwrap();
+        let script = read_script(&path).unwrap();
+        let error = network::Kind::Namespaces.permits(&script).unwrap_err().to_string();
+        assert!(error.contains("--in-process"), "{fault}: {error}");
+        assert!(network::Kind::Proxy.permits(&script).is_ok(), "{fault}");
+    }
     std::fs::write(&path, "[[change]]\nat = \"soon\"\n").unwrap();
     let error = read_script(&path).unwrap_err().to_string();
     assert!(error.contains("link.toml") && error.contains("change 1"), "{error}");

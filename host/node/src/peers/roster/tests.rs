@@ -92,6 +92,27 @@ fn links_between_others_are_known_and_go_with_them() {
 }
 
 #[test]
+fn a_link_between_others_that_is_no_longer_spoken_of_is_down() {
+    let roster = roster();
+    (1..=3).for_each(|number| come(&roster, number, advert(1), at(0)));
+    roster.neighbours(&[], 2, 1, at(0));
+    let says = |seconds, links| {
+        let news = roster.take_standing(&key(1), standing(1, links), at(seconds));
+        news.links.iter().map(|l| (l.source.0, l.target.0, l.up)).collect::<Vec<_>>()
+    };
+    let links = || vec![said_link(OWN, 2e6), said_link(key(2), 3e6), said_link(key(3), 3e6), said_link(key(9), 1.0)];
+    assert_eq!(says(1, links()), [(1, 0, true), (1, 2, true), (1, 3, true)]);
+    let without = links().into_iter().filter(|l| l.to != key(2)).collect();
+    assert_eq!(says(2, without), [(1, 0, true), (1, 3, true), (1, 2, false)]);
+    assert_eq!(says(3, vec![said_link(OWN, 2e6)]), [(1, 0, true), (1, 3, false)], "told once, and strangers never");
+    let down = bps_wire::LinkReport { up: false, ..said_link(key(2), 3e6) };
+    assert_eq!(says(4, vec![down]), [(1, 0, true), (1, 2, false)], "a host may say so itself");
+    assert_eq!(says(5, links()), [(1, 0, true), (1, 2, true), (1, 3, true)], "and up again");
+    let world = roster.all_news().links;
+    assert!(world.iter().all(|l| l.up) && world.len() == 8, "{world:?}");
+}
+
+#[test]
 fn an_advert_that_was_overtaken_is_dropped_and_a_new_session_begins_anew() {
     let roster = roster();
     come(&roster, 1, advert(5), at(0));

@@ -1,56 +1,12 @@
 //! Whatever happens to link and peer, every request is answered once.
 
 use super::stand::{Two, Wish};
-use crate::stand::{assert_close, image, infer, settled, until, values};
+use crate::stand::{settled, until};
+use crate::traffic::{Traffic, expected};
 use bps_emulator::{Direction, Fault, ProxyConditions};
-use bps_node::{InferReply, ServeError};
 use bps_transport::CarrierChoice;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-/// Traffic of a few clients, each asking again as soon as it is answered, until told to stop.
-struct Traffic {
-    stop: Arc<AtomicBool>,
-    clients: Vec<tokio::task::JoinHandle<usize>>,
-}
-
-impl Traffic {
-    fn start(two: &Two, expected: &[Vec<f32>]) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let client = |index: usize| {
-            let (edge, stop, expected) = (two.edge.clone(), stop.clone(), expected.to_vec());
-            tokio::spawn(async move {
-                let mut answered = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    let seed = (index + answered) % expected.len();
-                    let reply: Result<InferReply, ServeError> = infer(&edge, image(seed, 1)).await;
-                    assert_close(&expected[seed], &values(&reply.expect("every request is answered")));
-                    answered += 1;
-                }
-                answered
-            })
-        };
-        Self { clients: (0..8).map(client).collect(), stop }
-    }
-
-    async fn end(self) -> usize {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut answered = 0;
-        for client in self.clients {
-            answered += client.await.expect("a client that was answered rightly");
-        }
-        answered
-    }
-}
-
-async fn expected(two: &Two) -> Vec<Vec<f32>> {
-    let mut all = Vec::new();
-    for seed in 0..16 {
-        all.push(values(&infer(&two.edge, image(seed, 1)).await.unwrap()));
-    }
-    all
-}
+use bps_types::Nanos;
+use std::time::{Duration, Instant};
 
 async fn used(two: &Two) {
     let before = two.edge.ledger().answered;
@@ -61,9 +17,9 @@ async fn used(two: &Two) {
 async fn a_link_that_is_cut_again_and_again_costs_no_request() {
     for carrier in [CarrierChoice::Tcp, CarrierChoice::Quic] {
         let two = Two::start(Wish { carrier, ..Wish::default() }).await;
-        let expected = expected(&two).await;
+        let expected = expected(&two.edge).await;
         two.split(2, 0, 0).await;
-        let traffic = Traffic::start(&two, &expected);
+        let traffic = Traffic::start(&two.edge, &expected);
         for _ in 0..3 {
             used(&two).await;
             two.proxy.set(ProxyConditions { fault: Fault::Cut, ..ProxyConditions::default() });
@@ -84,9 +40,9 @@ async fn a_link_that_is_cut_again_and_again_costs_no_request() {
 async fn a_half_open_link_is_found_out() {
     for fault in [Fault::Stall, Fault::Swallow] {
         let two = Two::start(Wish::default()).await;
-        let expected = expected(&two).await;
+        let expected = expected(&two.edge).await;
         two.split(2, 0, 0).await;
-        let traffic = Traffic::start(&two, &expected);
+        let traffic = Traffic::start(&two.edge, &expected);
         used(&two).await;
         two.proxy.set(ProxyConditions { fault, ..ProxyConditions::default() });
         two.unlinked().await;
@@ -101,12 +57,49 @@ async fn a_half_open_link_is_found_out() {
     }
 }
 
+/// Longer than any wait between the two: for an answer, a dial, a handshake.
+const STOPPED: Duration = Duration::from_millis(5_500);
+
+/// As a process that is stopped, or a host that sleeps: its connections stand, it says nothing, and when it goes on it
+/// takes and sends what has become meaningless meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_stops_for_long_is_done_without_and_used_again() {
+    let sched = |config: &mut bps_sched::Config| config.remote_timeout_floor = Nanos::from_millis(300);
+    let two = Two::start(Wish { sched, ..Wish::default() }).await;
+    let expected = expected(&two.edge).await;
+    two.split(2, 0, 0).await;
+    let traffic = Traffic::start(&two.edge, &expected);
+    used(&two).await;
+    let stopped = Instant::now();
+    two.proxy.set(ProxyConditions { fault: Fault::Stall, ..ProxyConditions::default() });
+    two.unlinked().await;
+    assert!(stopped.elapsed() < Duration::from_secs(2), "it is missed after {:?}", stopped.elapsed());
+    while stopped.elapsed() < STOPPED {
+        let before = two.edge.ledger().answered;
+        until("it goes on alone", || two.edge.ledger().answered > before + 50).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(two.edge.peers().iter().all(|p| !p.up), "nobody is there");
+    two.proxy.set(ProxyConditions::default());
+    two.linked().await;
+    used(&two).await;
+    let asked = traffic.end().await + expected.len();
+    let ledger = settled(&two.edge).await;
+    assert_eq!((ledger.answered, ledger.failed, ledger.expired), (asked as u64, 0, 0), "{ledger:?}");
+    let server = two.server.as_ref().unwrap();
+    until("the server holds nothing of it", || {
+        let guests = server.ledger().guests;
+        guests.waiting + guests.running == 0
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn corrupted_bytes_end_the_link_and_nothing_else() {
     let two = Two::start(Wish::default()).await;
-    let expected = expected(&two).await;
+    let expected = expected(&two.edge).await;
     two.split(2, 0, 0).await;
-    let traffic = Traffic::start(&two, &expected);
+    let traffic = Traffic::start(&two.edge, &expected);
     for direction in [Direction::ToTarget, Direction::FromTarget, Direction::ToTarget] {
         used(&two).await;
         two.proxy.corrupt(direction);
@@ -121,9 +114,9 @@ async fn corrupted_bytes_end_the_link_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_dies_and_returns_is_used_again() {
     let mut two = Two::start(Wish::default()).await;
-    let expected = expected(&two).await;
+    let expected = expected(&two.edge).await;
     two.split(2, 0, 0).await;
-    let traffic = Traffic::start(&two, &expected);
+    let traffic = Traffic::start(&two.edge, &expected);
     used(&two).await;
     two.kill_server().await;
     two.unlinked().await;
@@ -141,8 +134,8 @@ async fn a_server_that_dies_and_returns_is_used_again() {
 async fn policies_are_swapped_while_plans_are_away() {
     // Nothing may be lost on the way, whatever a policy would like to send.
     let two = Two::start(Wish { manifest: "accuracy_budget_ppm = 0", ..Wish::default() }).await;
-    let expected = expected(&two).await;
-    let traffic = Traffic::start(&two, &expected);
+    let expected = expected(&two.edge).await;
+    let traffic = Traffic::start(&two.edge, &expected);
     for round in 0..20 {
         match round % 4 {
             0 => two.split(2, 0, 0).await,

@@ -1,10 +1,11 @@
 //! What two hosts compute together is what one computes alone.
 
 use super::stand::{Two, Wish};
-use crate::stand::{assert_close, call, image, infer, settled, until, values};
+use crate::stand::{assert_close, call, device, image, infer, settled, until, values};
+use bps_engine::Engine;
 use bps_node::InferCall;
 use bps_transport::{CarrierChoice, Quotas, Rights};
-use bps_types::{DataType, HostTensor, Trace};
+use bps_types::{DataType, HostTensor, Nanos, Trace};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_split_at_any_cut_equals_the_whole_bit_for_bit() {
@@ -19,6 +20,34 @@ async fn a_split_at_any_cut_equals_the_whole_bit_for_bit() {
                 assert_eq!(split, whole, "{carrier:?}, cut {cut}, codec {codec}");
                 assert_eq!(two.executed_there(1), 1, "{carrier:?}, cut {cut}: it did go there");
             }
+        }
+        settled(&two.edge).await;
+    }
+}
+
+/// Largest difference of outputs, measured by the largest output, where layers before a cut run on one kind of device and
+/// those after it on another: kernels add up in another order.
+const UNLIKE_MAX: f32 = 1e-5;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_split_over_unlike_kinds_of_devices_is_the_whole_within_rounding() {
+    if let Err(reason) = Engine::start(&[device("software")]) {
+        eprintln!("skipped a_split_over_unlike_kinds_of_devices_is_the_whole_within_rounding: {reason}");
+        return;
+    }
+    for (edge, server) in [("cpu", "software"), ("software", "cpu")] {
+        // Kernels are compiled at their first use, which takes longer than a host is usually waited for.
+        let sched = |config: &mut bps_sched::Config| config.remote_timeout_floor = Nanos::from_secs(60);
+        let two = Two::start(Wish { edge, server, sched, ..Wish::default() }).await;
+        let cuts = two.edge.model("digits", None).unwrap().cut_count;
+        let whole = values(&infer(&two.edge, image(3, 5)).await.unwrap());
+        let largest = whole.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        for cut in 0..cuts - 1 {
+            two.split(cut, 0, 0).await;
+            let split = values(&infer(&two.edge, image(3, 5)).await.unwrap());
+            assert_eq!(two.executed_there(1), 1, "{edge} to {server}, cut {cut}: it did go there");
+            let apart = whole.iter().zip(&split).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / largest;
+            assert!(apart <= UNLIKE_MAX, "{edge} to {server}, cut {cut}: {apart:e}");
         }
         settled(&two.edge).await;
     }

@@ -1,11 +1,10 @@
 //! A weak host ("edge") and a strong one ("server"), paired, with a proxy between them.
 
-use crate::stand::{chaos, digits, until};
+use crate::stand::{chaos, device, digits, swap, until};
 use bps_codec::ff;
 use bps_emulator::{Fault, Proxy, ProxyConditions};
-use bps_engine::DeviceRequest;
 use bps_graph::{Graph, Limits};
-use bps_node::{Host, HostConfig, PeersConfig, PolicyChoice, ProfileChoice, SwapRequest};
+use bps_node::{Host, HostConfig, PeersConfig, PolicyChoice, ProfileChoice};
 use bps_transport::{CarrierChoice, Identity, Peer, PeerStore, Quotas, Rights};
 use bps_types::{HostTensor, Nanos};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -13,7 +12,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 /// What differs between tests.
-pub(super) struct Wish {
+pub(crate) struct Wish {
     pub(super) carrier: CarrierChoice,
     pub(super) edge: &'static str,
     pub(super) server: &'static str,
@@ -24,6 +23,8 @@ pub(super) struct Wish {
     pub(super) manifest: &'static str,
     /// Whether edge and server have the model's calibration.
     pub(super) calibrated: [bool; 2],
+    /// What is set otherwise about scheduling.
+    pub(super) sched: fn(&mut bps_sched::Config),
 }
 
 impl Default for Wish {
@@ -37,6 +38,7 @@ impl Default for Wish {
             server_has_model: true,
             manifest: "accuracy_budget_ppm = 100000",
             calibrated: [false; 2],
+            sched: |_| {},
         }
     }
 }
@@ -110,9 +112,7 @@ impl Two {
     }
 
     pub(super) async fn swap(&self, name: &str, config: &str) {
-        let request =
-            SwapRequest { policy: name.into(), config: config.into(), rehearse: false, ..SwapRequest::default() };
-        self.edge.swap_policy(request).await.unwrap_or_else(|e| panic!("{name} {config}: {e}"));
+        swap(&self.edge, name, config).await;
     }
 
     /// How many executions of the last receipts ended on the server.
@@ -124,22 +124,20 @@ impl Two {
     }
 }
 
-fn device(text: &str) -> DeviceRequest {
-    text.parse().expect("a device of this test")
-}
-
-fn config(wish: &Wish, name: &str, folder: &Path) -> HostConfig {
+pub(crate) fn config(wish: &Wish, name: &str, folder: &Path) -> HostConfig {
     let mut model = digits("digits", wish.manifest);
     if wish.calibrated[usize::from(name == "server")] {
         model.calibration = calibration(&model.onnx).into();
     }
+    let mut sched = bps_sched::Config { probation: Nanos::from_millis(1), ..bps_sched::Config::default() };
+    (wish.sched)(&mut sched);
     HostConfig {
         state_dir: Some(folder.to_owned()),
         profile: ProfileChoice::Off,
         builtin_models: vec![model],
         policy: PolicyChoice { name_or_path: "batching".into(), ..PolicyChoice::default() },
         peers: Some(PeersConfig { name: name.into(), carrier: wish.carrier, ..PeersConfig::default() }),
-        sched: bps_sched::Config { probation: Nanos::from_millis(1), ..bps_sched::Config::default() },
+        sched,
         ..HostConfig::default()
     }
 }
@@ -190,7 +188,7 @@ fn calibration(onnx: &[u8]) -> Vec<u8> {
 }
 
 /// A port that is free for both carriers.
-fn free_port() -> SocketAddr {
+pub(crate) fn free_port() -> SocketAddr {
     loop {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let at = tcp.local_addr().expect("its number");
