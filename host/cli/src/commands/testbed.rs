@@ -38,7 +38,7 @@ What it does
   Starts this program as two hosts (`edge`, where requests come in, and `server`), each in a network namespace and on a core
   of its own, pairs them with `bps pair`, and joins them by an emulated link: packets of the real network stack pass a model
   of rate, delay, loss, queue and outages. The edge sleeps after each execution so as to be --slowdown times slower. Then
-  policies take turns on it, run by run, swapped while the hosts go on.
+  policies take turns on it, run by run, swapped while the hosts go on. Two seconds of load on each new link are not counted.
   It needs root and the program `ip` for the namespaces. Without, it says so and runs on loopback with the same model in a
   proxy: good for trying, not for figures.
 

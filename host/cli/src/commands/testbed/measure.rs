@@ -3,7 +3,7 @@
 use super::dispatch::{self, Dispatch};
 use super::figures::{self, Event, Figures};
 use super::host::HostProcess;
-use super::load::{self, Shape, Work};
+use super::load::{self, Answer, Shape, Work};
 use super::plan::{Cell, Contender, LinkChoice, ModelChoice};
 use super::report::{CellReport, Row};
 use super::session::{HostPlan, Session, client};
@@ -15,11 +15,14 @@ use bps_emulator::{Fault, Script};
 use indicatif::ProgressBar;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// How often a policy is tried again after the host went back to another.
 const TRIES: u32 = 3;
 /// How often receipts are read in a run in which something is done to the system: a host keeps 4,096.
 const KEEP_EVERY: Duration = Duration::from_millis(1_000);
+/// How long hosts and link are under load before the first run of a cell.
+const WARM_UP: Duration = Duration::from_secs(2);
 /// From now to the beginning of a run: threads have started by then.
 const AHEAD: Duration = Duration::from_millis(50);
 
@@ -128,6 +131,8 @@ impl Measure<'_> {
             .iter()
             .map(|c| Row { policy: c.label.clone(), throughput: None, rolled_back: 0, runs: Vec::new() })
             .collect();
+        self.bar.set_message("warming up");
+        self.warm_up(session, &cell, questions).await?;
         for round in 0..setup.runs {
             for (contender, row) in setup.contenders.iter().zip(&mut rows) {
                 self.bar.set_message(contender.label.clone());
@@ -144,6 +149,22 @@ impl Measure<'_> {
         // Less than one answer in a run cannot be told from none.
         let floor = 0.5 / setup.span.as_secs_f64();
         Ok(CellReport::new(cell, rows, &setup.subject, floor))
+    }
+
+    /// Load that is not counted. The first one over a new link, on hosts that have just started, says more of these than of
+    /// the policy that happens to come first.
+    async fn warm_up(&self, session: &mut Session, cell: &Cell, questions: &Arc<Questions>) -> Result<()> {
+        let setup = self.setup;
+        session.network.set(cell.link.conditions(), Fault::None);
+        session.heal().await?;
+        session.swap(&setup.contenders[0], setup.seed).await?;
+        let begins = Instant::now() + AHEAD;
+        let (settle, opens) = (WARM_UP, begins + WARM_UP);
+        let work = Work { shape: setup.shape, settle, span: Duration::ZERO, seed: setup.seed, opens };
+        for load in loads(session, questions, work, begins).await? {
+            load.await.context("a thread of load panicked")??;
+        }
+        Ok(())
     }
 
     /// One run of one policy; again where the host went back to another policy under way.
@@ -184,13 +205,8 @@ impl Measure<'_> {
         self.moment(opens, "run", format!("{}: run {} of {}", cell.text(), round + 1, setup.runs));
         let carried_before = session.network.carried_bytes();
         let seed = setup.seed.wrapping_add(u64::from(round));
-        let mut loads = Vec::new();
-        for edge in &session.edges {
-            let address = edge.spec.ports.client;
-            let work = Work { shape: setup.shape, settle: setup.settle, span: setup.span, seed, opens };
-            tokio::time::sleep_until(begins.into()).await;
-            loads.push(load::start(&edge.spec.site, move || client(address), questions, work)?);
-        }
+        let work = Work { shape: setup.shape, settle: setup.settle, span: setup.span, seed, opens };
+        let loads = loads(session, questions, work, begins).await?;
         let (events, early) = self.under_way(session, start, opens).await?;
         let mut answers = Vec::new();
         for load in loads {
@@ -311,6 +327,21 @@ impl Measure<'_> {
             trace.moment(Moment { at, kind, text });
         }
     }
+}
+
+/// Starts the load on every weak host.
+async fn loads(
+    session: &Session,
+    questions: &Arc<Questions>,
+    work: Work,
+    begins: Instant,
+) -> Result<Vec<oneshot::Receiver<Result<Vec<Answer>>>>> {
+    tokio::time::sleep_until(begins.into()).await;
+    let start = |edge: &HostProcess| {
+        let address = edge.spec.ports.client;
+        load::start(&edge.spec.site, move || client(address), questions, work)
+    };
+    session.edges.iter().map(start).collect()
 }
 
 /// Every dispatch that these hosts tell of until then.
