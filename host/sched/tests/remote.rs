@@ -3,7 +3,7 @@
 use bps_sched::{
     Action, Advance, Arrival, Candidate, Config, Crossing, Event, Failure, FailureKind, Fault, Forward, Guest, Input,
     LinkReport, Next, PlanStage, Policy, Receipt, Rejection, Request, Run, Scheduler, StageTime, Standing, Verdict,
-    Window, World,
+    WholeOnly, Window, World,
 };
 use bps_types::policy::{
     CodecInfo, Decision, DeviceInfo, DeviceKind, Dispatch, HostInfo, Join, Manifest, ModelInfo, Origin, Outcome,
@@ -262,6 +262,25 @@ fn a_split_plan_runs_its_head_here_and_its_tail_there() {
     let receipt = &bench.receipts[0];
     assert_eq!((receipt.bytes_predicted, receipt.bytes), (6 + 4, 111));
     assert!(receipt.stages.iter().all(|s| s.measured.is_some() && s.began.is_some()), "{receipt:?}");
+}
+
+#[test]
+fn a_split_is_refused_where_only_whole_models_are_taken() {
+    let mut bench = Bench::linked(splits);
+    let whole_only = vec![WholeOnly { model: MODEL, device: DeviceId(1) }];
+    bench.feed(Event::World(World { whole_only, ..bench.scheduler.world().clone() }));
+    bench.submit(None);
+    assert_eq!(bench.scheduler.ledger().invalid_rows, 1);
+    assert_eq!((bench.runs[0].from_cut, bench.runs[0].until_cut), (0, 2), "the fallback answers");
+    bench.done();
+    assert_eq!((bench.answered.clone(), bench.forwards.len()), (vec![1], 0));
+
+    let mut bench = Bench::linked(goes_there);
+    let whole_only = vec![WholeOnly { model: MODEL, device: DeviceId(1) }];
+    bench.feed(Event::World(World { whole_only, ..bench.scheduler.world().clone() }));
+    bench.submit(None);
+    assert_eq!(bench.forwards[0].stages, [leg(1, 0, 2)], "whole it goes there");
+    assert_eq!(bench.scheduler.ledger().invalid_rows, 0);
 }
 
 #[test]

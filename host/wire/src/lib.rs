@@ -35,6 +35,6 @@ pub use reader::{FrameReader, Step};
 
 pub use message::{
     Advert, AdvertCodec, AdvertDevice, AdvertModel, AdvertTable, Answer, Denied, DeniedKind, DeviceReport, Execute,
-    Hello, HostKey, LinkReport, Message, ModelDenied, ModelPart, ModelWanted, Progress, Route, StageReport, Standing,
-    Trace,
+    Hello, HostKey, LinkReport, Message, ModelDenied, ModelPart, ModelWanted, OUTPUT_CUT, Progress, Route, StageReport,
+    Standing, Trace,
 };

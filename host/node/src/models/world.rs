@@ -81,10 +81,9 @@ impl Models {
         *self.digests.write() = index;
     }
 
-    /// The model of a file, if its cuts are numbered here as they are there; entered, as by [`Models::enter`].
-    pub(crate) fn enter_by_digest(&self, digest: &[u8; 32], cut_list: &[u8; 32]) -> Option<InFlight> {
-        let digests = self.digests.read();
-        digests.get(digest).filter(|m| m.cut_list == *cut_list).map(InFlight::enter)
+    /// The model of a file, however its cuts are numbered; entered, as by [`Models::enter`].
+    pub(crate) fn enter_by_digest(&self, digest: &[u8; 32]) -> Option<InFlight> {
+        self.digests.read().get(digest).map(InFlight::enter)
     }
 
     /// The model of a file, however its cuts are numbered.
@@ -164,6 +163,7 @@ impl Models {
             },
             windows: others.windows,
             guests: others.guests,
+            whole_only: others.whole_only,
         };
         // Sent under the lock, so that worlds arrive in the order of their epochs.
         self.dispatcher.send(Message::World(world));

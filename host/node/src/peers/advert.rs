@@ -150,10 +150,7 @@ pub(super) fn translate(said: &AdvertTable, cut_count: u32, ids: Ids) -> Option<
         None => vec![TABLE_BATCHES.len() as u32, cut_count],
         Some(rates) => vec![cut_count, rates],
     };
-    let length = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d as usize))?;
-    let fits = said.shape == shape && said.values.len() == length && length * 4 <= bound::TABLE_BYTES;
-    let sound = said.values.iter().all(|v| (0.0..=NANOS_MAX).contains(v));
-    (fits && sound).then(|| Table {
+    is_sound(said, &shape).then(|| Table {
         epoch: ids.epoch,
         model: ids.model,
         device: ids.device,
@@ -163,6 +160,13 @@ pub(super) fn translate(said: &AdvertTable, cut_count: u32, ids: Ids) -> Option<
         shape,
         values: said.values.clone(),
     })
+}
+
+/// Whether a table has this shape, and times that can be.
+pub(super) fn is_sound(said: &AdvertTable, shape: &[u32]) -> bool {
+    let length = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d as usize));
+    let fits = said.shape == shape && length == Some(said.values.len()) && said.values.len() * 4 <= bound::TABLE_BYTES;
+    fits && said.values.iter().all(|v| (0.0..=NANOS_MAX).contains(v))
 }
 
 /// Under which ids a table is told.

@@ -132,8 +132,9 @@ impl PeerState {
         let before = self.advert.take().unwrap_or_default();
         let first = !std::mem::replace(&mut self.fresh, true);
         let same_tables = |digest: &[u8; 32]| {
-            let of = |advert: &Advert| advert.models.iter().find(|m| m.digest == *digest).map(|m| m.tables.clone());
-            of(&before) == of(&advert)
+            let in_it = |advert: &Advert| advert.models.iter().position(|m| m.digest == *digest);
+            let (old, new) = (in_it(&before).map(|at| &before.models[at]), in_it(&advert).map(|at| &advert.models[at]));
+            old.map(|m| (m.cut_list, &m.tables)) == new.map(|m| (m.cut_list, &m.tables))
         };
         let changed_models = advert.models.iter().any(|m| !same_tables(&m.digest));
         if changed_models || before.devices != advert.devices || before.codecs != advert.codecs {
