@@ -8,6 +8,7 @@
 //! kept and bounded in every length. Nothing here waits for a peer; the dispatcher's thread meets only short locks.
 
 mod advert;
+mod corrected;
 mod exports;
 mod fetch;
 mod fetcher;

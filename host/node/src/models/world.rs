@@ -6,7 +6,7 @@ use crate::codecs;
 use crate::dispatcher::Message;
 use crate::peers::{LocalModel, Neighbours, OWN_HOST};
 use bps_sched::{QueueLimit, World};
-use bps_types::policy::{CodecInfo, DeviceInfo, HostInfo, ModelInfo, WorldInfo};
+use bps_types::policy::{CodecInfo, DeviceInfo, HostInfo, ModelInfo, Table, WorldInfo};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub(super) const MODELS_MAX: usize = 256;
 #[derive(Default)]
 pub(super) struct Population {
     epoch: u32,
+    /// As the dispatcher was told it last.
+    told: World,
     /// Grows with each model that comes or goes.
     changes: u64,
     models: Vec<Arc<ServedModel>>,
@@ -116,12 +118,10 @@ impl Models {
         self.retire(gone.into_iter().collect()).await;
     }
 
-    /// Tells the dispatcher who is here now, other hosts included; returns the epoch.
+    /// Tells the dispatcher who is here now, other hosts included, and what they say anew of costs; returns the epoch.
     pub(crate) fn tell_world(&self) -> u32 {
         let mut population = self.world.lock();
-        population.epoch += 1;
-        let epoch = population.epoch;
-        let models = &population.models;
+        let Population { epoch, told, models, .. } = &mut *population;
         let own_devices = self.loader.devices();
         let local: Vec<LocalModel<'_>> = models.iter().map(|m| m.for_neighbours()).collect();
         let mut others = Neighbours::default();
@@ -129,7 +129,7 @@ impl Models {
         let mut own_name = "local".to_owned();
         let mut shared = vec![false; models.len()];
         if let Some(circle) = &self.circle {
-            others = circle.roster.neighbours(&local, own_devices.len(), epoch, clock::now());
+            others = circle.roster.neighbours(&local, own_devices.len(), *epoch + 1, clock::now());
             codecs = circle.roster.common(codecs::all());
             shared = circle.roster.shared_calibrations(&local);
             own_name.clone_from(&circle.name);
@@ -152,10 +152,10 @@ impl Models {
             bytes_max: self.queue_bounds.1,
         };
         let own_host = HostInfo { id: OWN_HOST.0, name: own_name, is_self: true };
-        let world = World {
+        let mut world = World {
             queue_limits: models.iter().map(limit).collect(),
             info: WorldInfo {
-                epoch,
+                epoch: *epoch,
                 models: models.iter().map(info_of).collect(),
                 hosts: std::iter::once(own_host).chain(others.hosts).collect(),
                 devices: own_devices.iter().map(own_device).chain(others.devices).collect(),
@@ -165,18 +165,24 @@ impl Models {
             guests: others.guests,
             whole_only: others.whole_only,
         };
-        // Sent under the lock, so that worlds arrive in the order of their epochs.
-        self.dispatcher.send(Message::World(world));
+        // Policies plan anew for a new world: where only costs are others, the tables say so.
+        if world != *told {
+            *epoch += 1;
+            world.info.epoch = *epoch;
+            told.clone_from(&world);
+            // Sent under the lock, so that worlds arrive in the order of their epochs.
+            self.dispatcher.send(Message::World(world));
+        }
         for table in others.tables {
-            self.dispatcher.send(Message::Table(table));
+            self.dispatcher.send(Message::Table(Table { epoch: *epoch, ..table }));
         }
         for (model, shared) in models.iter().zip(shared) {
             if model.share_calibration(shared) {
-                for table in model.tables(epoch) {
+                for table in model.tables(*epoch) {
                     self.dispatcher.send(Message::Table(table));
                 }
             }
         }
-        epoch
+        *epoch
     }
 }

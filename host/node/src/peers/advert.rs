@@ -1,5 +1,6 @@
 //! Adverts: what this host says it has, and whether what another one says can be kept.
 
+use super::corrected::Corrected;
 use crate::codecs;
 use crate::models::ServedModel;
 use bps_engine::DeviceDescription;
@@ -34,6 +35,8 @@ pub(super) struct Own<'a> {
     pub(super) peers: Vec<HostKey>,
     /// Dispatches it takes, where it takes any.
     pub(super) window: u32,
+    /// What executions have taught.
+    pub(super) corrected: &'a Corrected,
 }
 
 impl Own<'_> {
@@ -68,6 +71,7 @@ impl Own<'_> {
                 Some(left) => *room = left,
                 None => continue,
             }
+            let table = self.corrected.latest(table);
             tables.push(AdvertTable {
                 device: table.device,
                 codec: table.codec,

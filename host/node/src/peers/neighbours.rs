@@ -2,7 +2,7 @@
 
 use super::advert::{self, Ids};
 use super::roster::{Roster, Table};
-use super::state::PeerState;
+use super::state::{Known, PeerState};
 use super::whole;
 use bps_graph::manifest::Placement;
 use bps_sched::{Guest, WholeOnly, Window};
@@ -61,6 +61,7 @@ impl Roster {
             let Some(state) = table.peers.get_mut(&key) else { continue };
             state.in_world = members.contains(&key);
             state.shares.clear();
+            state.tables_known.retain(|known| models.iter().any(|model| model.id == known.model));
             if !state.in_world {
                 state.tables_known.clear();
                 continue;
@@ -144,7 +145,6 @@ fn offer(
             permitted && theirs.devices.contains(&device.index)
         };
         let usable: Vec<(u32, u32)> = known.iter().filter(runs_there).map(|(d, id)| (d.index, *id)).collect();
-        let known_before = !state.tables_known.insert(model.id);
         let told_before = told.devices_of.get(&model.id).map_or(0, Vec::len);
         for (index, device) in usable {
             let ids = Ids { epoch, model: model.id, device };
@@ -156,7 +156,8 @@ fn offer(
             // Without stage times it would look as if it took no time at all.
             if tables.iter().any(|t| t.kind == TableKind::StageNanos) {
                 told.devices_of.entry(model.id).or_default().push(device);
-                told.tables.extend(tables.into_iter().filter(|_| !known_before));
+                let fresh = tables.into_iter().filter(|t| state.tables_known.insert(Known::of(t, model, index)));
+                told.tables.extend(fresh);
                 let whole_only = WholeOnly { model: ModelId(model.id), device: DeviceId(device) };
                 told.whole_only.extend((!same_cuts).then_some(whole_only));
             }

@@ -1,10 +1,14 @@
 //! A host of another build, which numbers the cuts of the same file differently: played by the test over a real link. It has
 //! whole models executed, and executes them; parts of one mean nothing between the two.
 
-use crate::stand::{assert_close, chaos, config, digits, image, infer, no_probation, settled, start, until, values};
+use crate::stand::{
+    assert_close, chaos, config, device, digits, image, infer, no_probation, settled, start, until, values,
+};
+use bps_graph::build::ModelBuilder;
 use bps_graph::topology::{Topology, make};
 use bps_graph::{Graph, Limits};
-use bps_node::{Host, PeersConfig, SharedModel, SwapRequest};
+use bps_node::{BuiltinModel, Host, HostConfig, InferCall, NamedTensor, PeersConfig, SharedModel, SwapRequest};
+use bps_plugin::recording::{Reader, Record};
 use bps_transport::{
     CarrierChoice, Happening, Identity, Peer, PeerStore, Quotas, Rights, SendError, Settings, Transport,
 };
@@ -19,6 +23,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// Longer than an answer takes on a busy machine.
@@ -37,6 +42,8 @@ struct Stranger {
     /// The edge's key and its own.
     edge_key: HostKey,
     key: HostKey,
+    /// What the edge said last that it has.
+    adverts: watch::Receiver<Advert>,
     /// Stages and answers of the edge.
     stages: UnboundedReceiver<Message>,
     _folders: [TempDir; 2],
@@ -44,7 +51,7 @@ struct Stranger {
 
 impl Stranger {
     /// Linked with an edge, which may execute there and knows that the model is there.
-    async fn meet() -> Self {
+    async fn meet(change: impl FnOnce(&mut HostConfig)) -> Self {
         let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
         let [edge, own] = [0, 1].map(|i: usize| Identity::load_or_make(folders[i].path()).unwrap());
         let (edge_key, key) = (edge.key(), own.key());
@@ -64,11 +71,12 @@ impl Stranger {
         };
         let (happened, happenings) = unbounded_channel();
         let (told, stages) = unbounded_channel();
+        let (heard, adverts) = watch::channel(Advert::default());
         // Where nobody listens any more, the test is over.
         let sink = Arc::new(move |happening| drop(happened.send(happening)));
         let knows_edge = store(1, "edge", edge_key, None);
         let transport = Transport::start(settings, own, knows_edge, clock, sink).unwrap();
-        tokio::spawn(keep(transport.clone(), edge_key, happenings, told));
+        tokio::spawn(keep(transport.clone(), edge_key, happenings, told, heard));
         store(0, "stranger", key, transport.listening().map(|at| at.to_string()));
 
         let mut config = config();
@@ -76,10 +84,11 @@ impl Stranger {
         config.builtin_models = vec![digits("digits", "accuracy_budget_ppm = 100000")];
         config.peers = Some(PeersConfig { name: "edge".into(), carrier: CarrierChoice::Tcp, ..PeersConfig::default() });
         no_probation(&mut config);
+        change(&mut config);
         let edge = Host::start(config).await.unwrap();
         edge.load_policy(chaos(), "this test".into()).await.unwrap();
         until("the model may run there", || edge.peers().iter().any(|p| p.models_shared == ["digits"])).await;
-        Self { edge, transport, edge_key, key, stages, _folders: folders }
+        Self { edge, transport, edge_key, key, adverts, stages, _folders: folders }
     }
 
     /// The model from `from_cut` to `until_cut` for five rows, to be executed by the edge; its answer.
@@ -107,7 +116,7 @@ impl Stranger {
 
     /// Executes what comes on a host behind it. Returns the edge and the routes that came.
     fn serves(self, behind: Host) -> (Host, UnboundedReceiver<Vec<Route>>) {
-        let Self { edge, transport, edge_key, key, mut stages, _folders } = self;
+        let Self { edge, transport, edge_key, key, mut stages, _folders, .. } = self;
         let (told, routes) = unbounded_channel();
         tokio::spawn(async move {
             let _folders = _folders;
@@ -128,6 +137,7 @@ async fn keep(
     edge: HostKey,
     mut happenings: UnboundedReceiver<Happening>,
     stages: UnboundedSender<Message>,
+    adverts: watch::Sender<Advert>,
 ) {
     let report = DeviceReport { index: 0, up: true, backlog: Nanos::ZERO, running: 0, memory_free: None };
     let standing = Message::Standing(Standing { epoch: 1, devices: vec![report], links: vec![] });
@@ -139,6 +149,10 @@ async fn keep(
                 Some(Happening::Up { .. }) => transport.send(edge, Message::Advert(advert())),
                 Some(Happening::Arrived { message: message @ (Message::Execute(_) | Message::Answer(_)), .. }) => {
                     drop(stages.send(message));
+                    Ok(0)
+                }
+                Some(Happening::Arrived { message: Message::Advert(advert), .. }) => {
+                    adverts.send_replace(advert);
                     Ok(0)
                 }
                 Some(_) => Ok(0),
@@ -205,7 +219,7 @@ async fn swap(host: &Host, name: &str, config: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_whose_cuts_are_numbered_differently_there_runs_there_whole_and_is_not_split() {
     let behind = start(|_| {}).await;
-    let (edge, mut routes) = Stranger::meet().await.serves(behind.clone());
+    let (edge, mut routes) = Stranger::meet(|_| {}).await.serves(behind.clone());
     assert_eq!(edge.peers()[0].models[0].shared, SharedModel::OtherCuts);
     let whole = values(&infer(&behind, image(3, 5)).await.unwrap());
     let largest = whole.iter().fold(0.0f32, |m, v| m.max(v.abs()));
@@ -244,7 +258,7 @@ async fn a_model_whose_cuts_are_numbered_differently_there_runs_there_whole_and_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_numbers_the_cuts_differently_has_whole_models_executed_here_and_no_parts() {
-    let mut stranger = Stranger::meet().await;
+    let mut stranger = Stranger::meet(|_| {}).await;
     let expected = values(&infer(&start(|_| {}).await, image(3, 5)).await.unwrap());
     let outputs = stranger.asks(0, OUTPUT_CUT).await.expect("the whole is executed");
     let output = bps_codec::decode(&outputs[0], &outputs[0].shape).unwrap();
@@ -256,4 +270,68 @@ async fn a_host_that_numbers_the_cuts_differently_has_whole_models_executed_here
     }
     let guests = settled(&stranger.edge).await.guests;
     assert_eq!((guests.arrived, guests.returned), (1, 1));
+}
+
+/// So small that what a call costs besides its layer is many times what is assumed of the layer.
+fn tiny() -> BuiltinModel {
+    let mut b = ModelBuilder::new("tiny");
+    let x = b.input("x", &[4]);
+    let y = b.node("Relu", "/Relu", &[&x], &[]);
+    b.output(&y, "y", &[4]);
+    let (onnx, manifest, calibration) = (b.write(1).into(), String::new(), Default::default());
+    BuiltinModel { name: "tiny".into(), onnx, manifest, calibration }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_executions_teach_of_a_device_is_told_to_others() {
+    let slow_and_tiny = |c: &mut HostConfig| {
+        c.devices = vec![device("cpu,slowdown=100")];
+        c.builtin_models.push(tiny());
+    };
+    let stranger = Stranger::meet(slow_and_tiny).await;
+    let said = || {
+        let advert = stranger.adverts.borrow();
+        let mut tables = advert.models.iter().filter(|m| m.name == "tiny").flat_map(|m| &m.tables);
+        tables.find(|t| t.kind == TableKind::StageNanos).cloned()
+    };
+    let whole = |table: &AdvertTable| table.values[table.shape[1] as usize - 1];
+    until("the edge has said what it has", || said().is_some()).await;
+    let assumed = said().unwrap();
+    assert!(!assumed.measured);
+    for _ in 0..30 {
+        let tensor = HostTensor::from_f32(vec![1, 4], &[1.0, -1.0, 2.0, -2.0]).unwrap();
+        let inputs = vec![NamedTensor { name: "x".into(), tensor }];
+        stranger.edge.infer(InferCall { model: "tiny".into(), inputs, ..InferCall::default() }).await.unwrap();
+    }
+    until("the edge says it anew", || said().is_some_and(|now| now.measured)).await;
+    let now = said().unwrap();
+    assert!(whole(&now) > 1.2 * whole(&assumed), "{} ns became {} ns", whole(&assumed), whole(&now));
+    settled(&stranger.edge).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_another_host_has_corrected_is_told_and_is_no_new_world() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("run.bpsrec");
+    let stranger = Stranger::meet(|c| c.record = Some(path.clone())).await;
+    let mut corrected = Advert { epoch: 2, ..advert() };
+    corrected.models[0].name = "by another name".into();
+    corrected.models[0].tables[0].values.iter_mut().for_each(|v| *v *= 2.0);
+    stranger.transport.send(stranger.edge_key, Message::Advert(corrected)).unwrap();
+    until("the edge has heard it", || stranger.edge.peers()[0].models[0].name == "by another name").await;
+    tokio::time::sleep(Duration::from_millis(300)).await; // it tells the scheduler twenty times a second
+    settled(&stranger.edge).await;
+    stranger.edge.drain().await;
+    drop(stranger);
+    let mut told = Vec::new();
+    for record in Reader::open(&path).unwrap() {
+        if let Record::Table { table, .. } = record
+            && (table.device, table.kind) == (1, TableKind::StageNanos)
+        {
+            told.push((table.epoch, table.values.last().copied()));
+        }
+    }
+    let [.., before, after] = told[..] else { panic!("{told:?}") };
+    assert_eq!((before.1, after.1), (Some(3.0), Some(6.0)), "{told:?}");
+    assert_eq!(before.0, after.0, "in the same world: {told:?}");
 }
