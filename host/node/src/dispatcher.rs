@@ -82,7 +82,12 @@ impl Dispatcher {
         answer.await.ok()
     }
 
-    /// What a policy must be told before it decides. Blocks: for the builder's thread only.
+    /// What a policy must be told before it decides; none when the thread has ended.
+    pub(crate) async fn briefing(&self) -> Option<Arc<Briefing>> {
+        self.ask(|reply| Message::Briefing { reply }).await
+    }
+
+    /// The same. Blocks: for the builder's thread only.
     pub(crate) fn briefing_blocking(&self) -> Option<Arc<Briefing>> {
         let (reply, answer) = oneshot::channel();
         if !self.send(Message::Briefing { reply }) {

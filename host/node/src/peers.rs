@@ -8,6 +8,7 @@
 //! kept and bounded in every length. Nothing here waits for a peer; the dispatcher's thread meets only short locks.
 
 mod advert;
+mod corrected;
 mod exports;
 mod fetch;
 mod fetcher;
@@ -17,9 +18,10 @@ mod roster;
 mod shelf;
 mod state;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod upkeep;
 mod view;
+mod whole;
 
 pub(crate) use neighbours::{LocalModel, Neighbours};
 pub(crate) use roster::{OWN_HOST, Roster};
@@ -192,11 +194,6 @@ impl Peers {
     /// The id of a host; this one's is known too.
     pub(crate) fn id_of(&self, key: HostKey) -> Option<HostId> {
         self.roster.id_of(&key)
-    }
-
-    /// The device that a host calls `index`.
-    pub(crate) fn device_of(&self, key: HostKey, index: u32) -> Option<DeviceId> {
-        self.roster.device_of(&key, index)
     }
 
     /// Whose a device is, and its index there.

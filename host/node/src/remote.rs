@@ -1,12 +1,14 @@
 //! Stages on other hosts: the mirror of `pipeline.rs`.
 //!
 //! A plan whose next stage is elsewhere is handed over in [`away`]: input, encoded by the [`courier`], and the rest of the
-//! plan travel together; the answer comes back to whoever asked. A stage that comes here ([`guests`]) is checked, waits
-//! in a stage queue of the scheduler, is executed together with others, and goes on to the next host or back to its origin.
+//! plan travel together; the answer comes back to whoever asked. A stage that comes here ([`guests`]) is checked
+//! (`accept.rs`), waits in a stage queue of the scheduler, is executed together with others, and goes on to the next host or
+//! back to its origin.
 //!
 //! **Invariants.** Whatever comes from another host is checked before it is believed. The origin keeps its requests' inputs
 //! until they are answered, so nothing here can lose one. An answer counts only from a host of the plan.
 
+mod accept;
 pub(crate) mod away;
 mod courier;
 pub(crate) mod guests;
@@ -54,7 +56,7 @@ pub(crate) fn arrived(
     let incoming = match message {
         bps_wire::Message::Execute(execute) => {
             let (origin, dispatch) = (execute.origin, execute.dispatch);
-            match guests::Guest::check(peers, models, peer, execute) {
+            match guests::Guest::check(&peers.roster, |digest| models.enter_by_digest(digest), peer, execute) {
                 Ok(guest) => Incoming::Guest(Box::new(guest)),
                 Err(denied) => return deny(peers, origin, from, dispatch, denied),
             }

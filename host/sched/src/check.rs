@@ -1,5 +1,6 @@
 //! From proposal to proof: every row of a decision is checked before anything runs.
 
+use crate::WholeOnly;
 use crate::plan::{Plan, PlanStage};
 use bps_types::policy::{
     CodecInfo, Dispatch, ModelInfo, Selection, Snapshot, Table, TableKind, WorldInfo, bound, constraint,
@@ -62,6 +63,8 @@ pub struct Ground<'a, W> {
     pub hops: Vec<Hop>,
     /// What codecs cost in accuracy, where tables say.
     pub losses: &'a [Table],
+    /// Where models are not split.
+    pub whole_only: &'a [WholeOnly],
     taken: BTreeSet<RequestId>,
 }
 
@@ -91,6 +94,8 @@ pub enum InvalidRow {
     NoCredits(u32),
     #[error("model {model} may not run on device {device}")]
     Placement { model: u32, device: u32 },
+    #[error("device {device} takes model {model} whole or not at all: its host numbers the cuts differently")]
+    WholeOnly { model: u32, device: u32 },
     #[error("stage {index} ends at cut {until}, which does not follow cut {from}")]
     CutOrder { index: usize, from: u32, until: u32 },
     #[error("the last stage ends at cut {until}; the model ends at cut {last}")]
@@ -122,7 +127,7 @@ pub enum InvalidRow {
 }
 
 impl<'a, W: Waitlist> Ground<'a, W> {
-    /// A ground on which nothing has been taken yet.
+    /// A ground on which nothing has been taken yet and every model may be split.
     pub fn new(
         world: &'a WorldInfo,
         waitlist: &'a W,
@@ -130,7 +135,7 @@ impl<'a, W: Waitlist> Ground<'a, W> {
         hops: Vec<Hop>,
         losses: &'a [Table],
     ) -> Self {
-        Self { world, waitlist, devices, hops, losses, taken: BTreeSet::new() }
+        Self { world, waitlist, devices, hops, losses, whole_only: &[], taken: BTreeSet::new() }
     }
 
     /// Checks a dispatch and, if it is in order, takes its requests and credits.
@@ -201,12 +206,17 @@ impl<'a, W: Waitlist> Ground<'a, W> {
             return Err(InvalidRow::StageCount(count));
         }
         let mut stages: Vec<PlanStage> = Vec::with_capacity(count);
+        let last = model.cut_count.saturating_sub(1);
         let mut loss_ppm = 0;
         let mut from = 0;
         for (index, stage) in dispatch.stages.iter().enumerate() {
             let device = self.device(stage.device, model)?;
             if stage.until_cut <= from {
                 return Err(InvalidRow::CutOrder { index, from, until: stage.until_cut });
+            }
+            let here = WholeOnly { model: ModelId(model.id), device };
+            if (from, stage.until_cut) != (0, last) && self.whole_only.contains(&here) {
+                return Err(InvalidRow::WholeOnly { model: model.id, device: device.0 });
             }
             let codec = self.codec(stage.codec, stage.rate, index)?;
             if !codec.lossless {
@@ -225,8 +235,8 @@ impl<'a, W: Waitlist> Ground<'a, W> {
             from = stage.until_cut;
         }
         self.check_way(&stages)?;
-        if from != model.cut_count.saturating_sub(1) {
-            return Err(InvalidRow::NotCovered { until: from, last: model.cut_count.saturating_sub(1) });
+        if from != last {
+            return Err(InvalidRow::NotCovered { until: from, last });
         }
         if loss_ppm > u64::from(model.accuracy_budget_ppm) {
             return Err(InvalidRow::AccuracyBudget { loss_ppm, budget_ppm: model.accuracy_budget_ppm });

@@ -47,4 +47,4 @@ pub use policy::{CallLog, Fault, FaultClass, LogEntry, Policy, Stopwatch};
 pub use receipt::{Clamp, PolicyLabel, Receipt, ReceiptStage, Verdict};
 pub use scheduler::Scheduler;
 pub use slot::{Briefing, Candidate, PolicyStatus, RollbackReason, SlotState, SwapReport};
-pub use world::{Guest, QueueLimit, Window, World};
+pub use world::{Guest, QueueLimit, WholeOnly, Window, World};

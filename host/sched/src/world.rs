@@ -14,6 +14,8 @@ pub struct World {
     pub windows: Vec<Window>,
     /// Who may send stages here. Whoever is not named may not.
     pub guests: Vec<Guest>,
+    /// Where models are not split.
+    pub whole_only: Vec<WholeOnly>,
 }
 
 impl World {
@@ -40,6 +42,15 @@ pub struct Window {
     pub device: DeviceId,
     /// How many.
     pub dispatches: u32,
+}
+
+/// A device of another host that takes a model from input to output or not at all: the hosts number its cuts differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WholeOnly {
+    /// The model.
+    pub model: ModelId,
+    /// The device.
+    pub device: DeviceId,
 }
 
 /// What a host that sends stages here may have here at once.

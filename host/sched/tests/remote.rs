@@ -3,7 +3,7 @@
 use bps_sched::{
     Action, Advance, Arrival, Candidate, Clamp, Config, Crossing, Event, Failure, FailureKind, Fault, Forward, Guest,
     Input, LinkReport, Next, PlanStage, Policy, Receipt, Rejection, Request, Run, Scheduler, StageTime, Standing,
-    Verdict, Window, World,
+    Verdict, WholeOnly, Window, World,
 };
 use bps_types::policy::{
     CodecInfo, Decision, DeviceInfo, DeviceKind, Dispatch, HostInfo, Join, Manifest, ModelInfo, Origin, Outcome,
@@ -323,6 +323,25 @@ fn a_trace_is_made_up_for_none_that_stays() {
     (0..2).for_each(|_| bench.done());
     let traces: Vec<_> = bench.receipts.iter().map(|r| (r.trace, r.is_own())).collect();
     assert_eq!(traces, [(None, true), (Some(trace(1)), true)]);
+}
+
+#[test]
+fn a_split_is_refused_where_only_whole_models_are_taken() {
+    let mut bench = Bench::linked(splits);
+    let whole_only = vec![WholeOnly { model: MODEL, device: DeviceId(1) }];
+    bench.feed(Event::World(World { whole_only, ..bench.scheduler.world().clone() }));
+    bench.submit(None);
+    assert_eq!(bench.scheduler.ledger().invalid_rows, 1);
+    assert_eq!((bench.runs[0].from_cut, bench.runs[0].until_cut), (0, 2), "the fallback answers");
+    bench.done();
+    assert_eq!((bench.answered.clone(), bench.forwards.len()), (vec![1], 0));
+
+    let mut bench = Bench::linked(goes_there);
+    let whole_only = vec![WholeOnly { model: MODEL, device: DeviceId(1) }];
+    bench.feed(Event::World(World { whole_only, ..bench.scheduler.world().clone() }));
+    bench.submit(None);
+    assert_eq!(bench.forwards[0].stages, [leg(1, 0, 2)], "whole it goes there");
+    assert_eq!(bench.scheduler.ledger().invalid_rows, 0);
 }
 
 #[test]

@@ -37,5 +37,6 @@ pub use bps_types::Trace;
 
 pub use message::{
     Advert, AdvertCodec, AdvertDevice, AdvertModel, AdvertTable, Answer, Denied, DeniedKind, DeviceReport, Execute,
-    Hello, HostKey, LinkReport, Message, ModelDenied, ModelPart, ModelWanted, Progress, Route, StageReport, Standing,
+    Hello, HostKey, LinkReport, Message, ModelDenied, ModelPart, ModelWanted, OUTPUT_CUT, Progress, Route, StageReport,
+    Standing,
 };

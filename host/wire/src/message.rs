@@ -222,6 +222,10 @@ pub struct LinkReport {
     pub backlog_bytes: u64,
 }
 
+/// [`Route::until_cut`] of a stage that ends at the model's output. Hosts that number a model's cuts differently mean the
+/// same by it.
+pub const OUTPUT_CUT: u32 = u32::MAX;
+
 /// One stage of a travelling plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
@@ -231,7 +235,7 @@ pub struct Route {
     pub device: u32,
     /// The cut at which it enters.
     pub from_cut: u32,
-    /// The cut at which it leaves.
+    /// The cut at which it leaves; [`OUTPUT_CUT`] where that is the model's output.
     pub until_cut: u32,
     /// How its input travels.
     pub codec: u8,
@@ -248,7 +252,7 @@ pub struct Execute {
     pub origin: HostKey,
     /// SHA-256 of the model's file.
     pub model: [u8; 32],
-    /// Hash of its cut list.
+    /// Hash of the origin's cut list. A host with another one takes the whole model, from input to output, and no part.
     pub cut_list: [u8; 32],
     /// What is left of the plan; the first stage is the receiver's. 1 to 8.
     pub route: Vec<Route>,

@@ -118,8 +118,12 @@ fn bounds_hold_for_the_sender_too() {
         encode(&Message::Execute(execute), &LIMITS)
     };
     assert!(with(&|_| ()).is_ok());
+    assert!(with(&|e| e.route[0].until_cut = OUTPUT_CUT).is_ok());
     let stage = execute.route[0];
-    let refused: [&dyn Fn(&mut Execute); 9] = [
+    let (ends, behind) = (Route { until_cut: OUTPUT_CUT, ..stage }, Route { from_cut: OUTPUT_CUT, ..stage });
+    let refused: [&dyn Fn(&mut Execute); 11] = [
+        &|e| e.route = vec![ends, behind],
+        &|e| e.route = vec![ends, Route { until_cut: OUTPUT_CUT, ..behind }],
         &|e| e.route.clear(),
         &|e| e.route = vec![stage; ROUTE_STAGES_MAX + 1],
         &|e| e.route = vec![stage, stage],

@@ -11,8 +11,8 @@ use serde_json::Value;
 const TEACH: &str = "\
 One line a host. `may here` is what it was granted when it was paired, `lets us` what it grants this host: to execute stages
 (how many dispatches at once on each of its devices) and to fetch models. A model that is `same` can be split with that host;
-`fetched` came from it and serves its stages; `other cuts` means that the two hosts run versions of bps which number the
-model's layers differently, so nothing of it is sent.
+`fetched` came from it and serves its stages; `other cuts, whole only` means that the two hosts run versions of bps which
+number the model's layers differently: splits are refused, whole models are sent.
 
 The second table lists its devices under the numbers that policies and receipts use. `bps pair` adds a host, `bps unpair`
 removes one; both take effect in a running host within a second.";
@@ -168,7 +168,7 @@ fn models(models: &[ModelRow]) -> String {
             (_, Some(bytes)) => format!("fetching {}", table::percent(bytes as f64 / m.file_bytes.max(1) as f64)),
             ("own", None) => "same".into(),
             ("fetched", None) => "fetched".into(),
-            ("other-cuts", None) => "other cuts".into(),
+            ("other-cuts", None) => "other cuts, whole only".into(),
             (_, None) => "not here".into(),
         };
         format!("{} ({state})", m.name)
@@ -231,7 +231,11 @@ mod tests {
             may: PeerRights { execute: false, fetch_models: true, window: 4, bytes_max: 1 },
             grants: Some(PeerGrants { window: 4, exportable_models: 0 }),
             devices: vec![device],
-            models: vec![model("a", SharedModel::Own, None), model("b", SharedModel::Absent, Some(50))],
+            models: vec![
+                model("a", SharedModel::Own, None),
+                model("b", SharedModel::Absent, Some(50)),
+                model("c", SharedModel::OtherCuts, None),
+            ],
             models_shared: vec!["a".into()],
         }
     }
@@ -249,7 +253,7 @@ mod tests {
             "-1.5 µs",
             "models",
             "execute 4",
-            "a (same), b (fetching 25.0 %)",
+            "a (same), b (fetching 25.0 %), c (other cuts, whole only)",
             "gpu:0",
             "2.00 ms",
         ] {

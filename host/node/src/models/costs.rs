@@ -98,6 +98,11 @@ impl Costs {
         !self.stages.is_empty() && self.stages.iter().all(|s| s.measured)
     }
 
+    /// Stage times on a device before traffic; see [`TableKind::StageNanos`].
+    pub(crate) fn stage_nanos(&self, device: u32) -> Option<&[f32]> {
+        self.stages.iter().find(|s| s.device == device).map(|s| &s.nanos[..])
+    }
+
     pub(crate) fn input_bytes(&self) -> u64 {
         self.cut_bytes.first().map_or(0, |b| *b as u64)
     }

@@ -6,7 +6,7 @@ use crate::codecs;
 use crate::dispatcher::Message;
 use crate::peers::{LocalModel, Neighbours, OWN_HOST};
 use bps_sched::{QueueLimit, World};
-use bps_types::policy::{CodecInfo, DeviceInfo, HostInfo, ModelInfo, WorldInfo};
+use bps_types::policy::{CodecInfo, DeviceInfo, HostInfo, ModelInfo, Table, WorldInfo};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub(super) const MODELS_MAX: usize = 256;
 #[derive(Default)]
 pub(super) struct Population {
     epoch: u32,
+    /// As the dispatcher was told it last.
+    told: World,
     /// Grows with each model that comes or goes.
     changes: u64,
     models: Vec<Arc<ServedModel>>,
@@ -81,10 +83,9 @@ impl Models {
         *self.digests.write() = index;
     }
 
-    /// The model of a file, if its cuts are numbered here as they are there; entered, as by [`Models::enter`].
-    pub(crate) fn enter_by_digest(&self, digest: &[u8; 32], cut_list: &[u8; 32]) -> Option<InFlight> {
-        let digests = self.digests.read();
-        digests.get(digest).filter(|m| m.cut_list == *cut_list).map(InFlight::enter)
+    /// The model of a file, however its cuts are numbered; entered, as by [`Models::enter`].
+    pub(crate) fn enter_by_digest(&self, digest: &[u8; 32]) -> Option<InFlight> {
+        self.digests.read().get(digest).map(InFlight::enter)
     }
 
     /// The model of a file, however its cuts are numbered.
@@ -117,12 +118,10 @@ impl Models {
         self.retire(gone.into_iter().collect()).await;
     }
 
-    /// Tells the dispatcher who is here now, other hosts included; returns the epoch.
+    /// Tells the dispatcher who is here now, other hosts included, and what they say anew of costs; returns the epoch.
     pub(crate) fn tell_world(&self) -> u32 {
         let mut population = self.world.lock();
-        population.epoch += 1;
-        let epoch = population.epoch;
-        let models = &population.models;
+        let Population { epoch, told, models, .. } = &mut *population;
         let own_devices = self.loader.devices();
         let local: Vec<LocalModel<'_>> = models.iter().map(|m| m.for_neighbours()).collect();
         let mut others = Neighbours::default();
@@ -130,7 +129,7 @@ impl Models {
         let mut own_name = "local".to_owned();
         let mut shared = vec![false; models.len()];
         if let Some(circle) = &self.circle {
-            others = circle.roster.neighbours(&local, own_devices.len(), epoch, clock::now());
+            others = circle.roster.neighbours(&local, own_devices.len(), *epoch + 1, clock::now());
             codecs = circle.roster.common(codecs::all());
             shared = circle.roster.shared_calibrations(&local);
             own_name.clone_from(&circle.name);
@@ -153,10 +152,10 @@ impl Models {
             bytes_max: self.queue_bounds.1,
         };
         let own_host = HostInfo { id: OWN_HOST.0, name: own_name, is_self: true };
-        let world = World {
+        let mut world = World {
             queue_limits: models.iter().map(limit).collect(),
             info: WorldInfo {
-                epoch,
+                epoch: *epoch,
                 models: models.iter().map(info_of).collect(),
                 hosts: std::iter::once(own_host).chain(others.hosts).collect(),
                 devices: own_devices.iter().map(own_device).chain(others.devices).collect(),
@@ -164,19 +163,26 @@ impl Models {
             },
             windows: others.windows,
             guests: others.guests,
+            whole_only: others.whole_only,
         };
-        // Sent under the lock, so that worlds arrive in the order of their epochs.
-        self.dispatcher.send(Message::World(world));
+        // Policies plan anew for a new world: where only costs are others, the tables say so.
+        if world != *told {
+            *epoch += 1;
+            world.info.epoch = *epoch;
+            told.clone_from(&world);
+            // Sent under the lock, so that worlds arrive in the order of their epochs.
+            self.dispatcher.send(Message::World(world));
+        }
         for table in others.tables {
-            self.dispatcher.send(Message::Table(table));
+            self.dispatcher.send(Message::Table(Table { epoch: *epoch, ..table }));
         }
         for (model, shared) in models.iter().zip(shared) {
             if model.share_calibration(shared) {
-                for table in model.tables(epoch) {
+                for table in model.tables(*epoch) {
                     self.dispatcher.send(Message::Table(table));
                 }
             }
         }
-        epoch
+        *epoch
     }
 }

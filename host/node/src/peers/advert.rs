@@ -1,5 +1,6 @@
 //! Adverts: what this host says it has, and whether what another one says can be kept.
 
+use super::corrected::Corrected;
 use crate::codecs;
 use crate::models::ServedModel;
 use bps_engine::DeviceDescription;
@@ -34,6 +35,8 @@ pub(super) struct Own<'a> {
     pub(super) peers: Vec<HostKey>,
     /// Dispatches it takes, where it takes any.
     pub(super) window: u32,
+    /// What executions have taught.
+    pub(super) corrected: &'a Corrected,
 }
 
 impl Own<'_> {
@@ -68,6 +71,7 @@ impl Own<'_> {
                 Some(left) => *room = left,
                 None => continue,
             }
+            let table = self.corrected.latest(table);
             tables.push(AdvertTable {
                 device: table.device,
                 codec: table.codec,
@@ -150,10 +154,7 @@ pub(super) fn translate(said: &AdvertTable, cut_count: u32, ids: Ids) -> Option<
         None => vec![TABLE_BATCHES.len() as u32, cut_count],
         Some(rates) => vec![cut_count, rates],
     };
-    let length = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d as usize))?;
-    let fits = said.shape == shape && said.values.len() == length && length * 4 <= bound::TABLE_BYTES;
-    let sound = said.values.iter().all(|v| (0.0..=NANOS_MAX).contains(v));
-    (fits && sound).then(|| Table {
+    is_sound(said, &shape).then(|| Table {
         epoch: ids.epoch,
         model: ids.model,
         device: ids.device,
@@ -163,6 +164,13 @@ pub(super) fn translate(said: &AdvertTable, cut_count: u32, ids: Ids) -> Option<
         shape,
         values: said.values.clone(),
     })
+}
+
+/// Whether a table has this shape, and times that can be.
+pub(super) fn is_sound(said: &AdvertTable, shape: &[u32]) -> bool {
+    let length = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d as usize));
+    let fits = said.shape == shape && length == Some(said.values.len()) && said.values.len() * 4 <= bound::TABLE_BYTES;
+    fits && said.values.iter().all(|v| (0.0..=NANOS_MAX).contains(v))
 }
 
 /// Under which ids a table is told.

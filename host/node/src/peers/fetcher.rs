@@ -223,7 +223,13 @@ impl Fetcher {
             Ok(()) => {
                 self.setbacks.remove(&digest);
                 if self.peers.models.of_digest(&digest).is_some_and(|m| m.cut_list != offer.cut_list) {
-                    tracing::warn!(model = offer.name, peer = offer.peer_name, "cut lists differ: fetched for nothing");
+                    let reason = "cut lists differ: splits are refused, whole models are run";
+                    tracing::warn!(
+                        model = offer.name,
+                        peer = offer.peer_name,
+                        reason,
+                        "a fetched model is not the same"
+                    );
                 }
                 tracing::info!(model = offer.name, peer = offer.peer_name, "a model was fetched");
             }

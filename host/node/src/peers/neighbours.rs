@@ -2,12 +2,13 @@
 
 use super::advert::{self, Ids};
 use super::roster::{Roster, Table};
-use super::state::PeerState;
+use super::state::{Known, PeerState};
+use super::whole;
 use bps_graph::manifest::Placement;
-use bps_sched::{Guest, Window};
-use bps_types::Nanos;
+use bps_sched::{Guest, WholeOnly, Window};
 use bps_types::policy::{CodecInfo, DeviceInfo, HostInfo, TableKind};
-use bps_wire::{Advert, AdvertDevice, AdvertModel, HostKey};
+use bps_types::{DeviceId, ModelId, Nanos};
+use bps_wire::{Advert, AdvertDevice, AdvertTable, HostKey};
 use std::collections::BTreeMap;
 
 /// Devices in a world; see `wit/policy.wit`.
@@ -36,6 +37,8 @@ pub(crate) struct Neighbours {
     pub(crate) guests: Vec<Guest>,
     /// Others' devices on which a model may run, by the model's id.
     pub(crate) devices_of: BTreeMap<u32, Vec<u32>>,
+    /// Those on which it runs whole or not at all.
+    pub(crate) whole_only: Vec<WholeOnly>,
     /// Cost tables that the scheduler does not have yet.
     pub(crate) tables: Vec<bps_types::policy::Table>,
 }
@@ -58,6 +61,7 @@ impl Roster {
             let Some(state) = table.peers.get_mut(&key) else { continue };
             state.in_world = members.contains(&key);
             state.shares.clear();
+            state.tables_known.retain(|known| models.iter().any(|model| model.id == known.model));
             if !state.in_world {
                 state.tables_known.clear();
                 continue;
@@ -121,32 +125,41 @@ fn offer(
             kind: device.kind,
             memory_bytes: device.memory_bytes,
         });
-        told.windows.push(Window { device: bps_types::DeviceId(*id), dispatches: advert.window });
+        told.windows.push(Window { device: DeviceId(*id), dispatches: advert.window });
     }
     if advert.window == 0 {
         return;
     }
     for model in models.iter().filter(|m| !m.placement.local_only) {
         let Some(theirs) = advert.models.iter().find(|t| t.digest == model.digest) else { continue };
-        if let Some(reason) = unlike(model, theirs) {
-            complain(state, model, reason);
+        if theirs.batch_max < model.batch_max {
+            complain(state, model, "its batch_max is lower there, so none of it is sent there");
             continue;
+        }
+        let same_cuts = theirs.cut_list == model.cut_list;
+        if !same_cuts {
+            complain(state, model, "cut lists differ: splits are refused, whole models are sent");
         }
         let runs_there = |(device, _): &&(&AdvertDevice, u32)| {
             let permitted = model.placement.permits(&format!("{}/{}", state.name, device.name), device.kind);
             permitted && theirs.devices.contains(&device.index)
         };
         let usable: Vec<(u32, u32)> = known.iter().filter(runs_there).map(|(d, id)| (d.index, *id)).collect();
-        let known_before = !state.tables_known.insert(model.id);
         let told_before = told.devices_of.get(&model.id).map_or(0, Vec::len);
         for (index, device) in usable {
             let ids = Ids { epoch, model: model.id, device };
-            let own = theirs.tables.iter().filter(|t| t.device == index);
-            let tables: Vec<_> = own.filter_map(|t| advert::translate(t, model.cut_count, ids)).collect();
+            let own: Vec<&AdvertTable> = theirs.tables.iter().filter(|t| t.device == index).collect();
+            let tables: Vec<_> = match same_cuts {
+                true => own.iter().filter_map(|t| advert::translate(t, model.cut_count, ids)).collect(),
+                false => whole::tables(&own, model.cut_count, ids),
+            };
             // Without stage times it would look as if it took no time at all.
             if tables.iter().any(|t| t.kind == TableKind::StageNanos) {
                 told.devices_of.entry(model.id).or_default().push(device);
-                told.tables.extend(tables.into_iter().filter(|_| !known_before));
+                let fresh = tables.into_iter().filter(|t| state.tables_known.insert(Known::of(t, model, index)));
+                told.tables.extend(fresh);
+                let whole_only = WholeOnly { model: ModelId(model.id), device: DeviceId(device) };
+                told.whole_only.extend((!same_cuts).then_some(whole_only));
             }
         }
         if told.devices_of.get(&model.id).map_or(0, Vec::len) > told_before {
@@ -155,20 +168,9 @@ fn offer(
     }
 }
 
-/// Why a model of the same file cannot run there.
-fn unlike(own: &LocalModel<'_>, theirs: &AdvertModel) -> Option<&'static str> {
-    if theirs.cut_list != own.cut_list {
-        Some("cut lists differ: the hosts number its layers differently, so none of it is sent there")
-    } else if theirs.batch_max < own.batch_max {
-        Some("its batch_max is lower there, so none of it is sent there")
-    } else {
-        None
-    }
-}
-
 fn complain(state: &mut PeerState, model: &LocalModel<'_>, reason: &str) {
     if state.complained.insert(model.digest) {
-        tracing::warn!(peer = state.name, model = model.name, reason, "a peer's model is not used");
+        tracing::warn!(peer = state.name, model = model.name, reason, "a peer's model is not the same");
     }
 }
 

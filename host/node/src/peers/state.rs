@@ -1,9 +1,11 @@
 //! What is known of one other host.
 
+use super::LocalModel;
 use bps_sched::{LinkReport, Standing};
 use bps_transport::{Carrier, Estimate, Quotas, Rights};
+use bps_types::policy::{Table, TableKind};
 use bps_types::{HostId, Nanos};
-use bps_wire::{Advert, DeviceReport, HostKey};
+use bps_wire::{Advert, AdvertTable, DeviceReport, HostKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -18,6 +20,30 @@ pub(super) enum Session {
     Up(Carrier),
     /// It ended so.
     Down(String),
+}
+
+/// A table of another host, under a model of this one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Known {
+    pub(super) model: u32,
+    digest: [u8; 32],
+    /// The device's number there.
+    device: u32,
+    codec: u8,
+    kind: TableKind,
+}
+
+impl Known {
+    pub(super) fn of(table: &Table, model: &LocalModel<'_>, device: u32) -> Self {
+        Self { model: model.id, digest: model.digest, device, codec: table.codec, kind: table.kind }
+    }
+
+    /// What an advert says of it: the cut list that it goes by, and the table itself.
+    fn said<'a>(&self, advert: &'a Advert) -> Option<([u8; 32], Option<&'a AdvertTable>)> {
+        let model = advert.models.iter().find(|m| m.digest == self.digest)?;
+        let is_it = |t: &&AdvertTable| (t.device, t.codec, t.kind) == (self.device, self.codec, self.kind);
+        Some((model.cut_list, model.tables.iter().find(is_it)))
+    }
 }
 
 /// One other host, from the first time it was heard of to the end of the run.
@@ -48,8 +74,8 @@ pub(super) struct PeerState {
     pub(super) received_bytes: u64,
     /// Epoch of the advert it was told last in this session.
     pub(super) told: Option<u32>,
-    /// Models (of this host) for which the scheduler has its devices' tables.
-    pub(super) tables_known: BTreeSet<u32>,
+    /// Of its tables, those that the scheduler has.
+    pub(super) tables_known: BTreeSet<Known>,
     /// Models of this host that may run there, as the world was told.
     pub(super) shares: Vec<String>,
     /// Whether the scheduler's world has it.
@@ -126,23 +152,17 @@ impl PeerState {
         self.told = None;
     }
 
-    /// Takes an advert that has been checked; true if it changes the world. Tables that are as before are not told again:
-    /// executions may have corrected them meanwhile.
+    /// Takes an advert that has been checked; true if it changes what the scheduler should know.
+    ///
+    /// A table that is as before is not told again: executions may have corrected it meanwhile. One that is another takes
+    /// the place of what was learned here on top of its predecessor: its host has measured its own device at everybody's
+    /// work, not only at ours, and it speaks up because that has changed.
     pub(super) fn take_advert(&mut self, advert: Advert) -> bool {
         let before = self.advert.take().unwrap_or_default();
         let first = !std::mem::replace(&mut self.fresh, true);
-        let same_tables = |digest: &[u8; 32]| {
-            let of = |advert: &Advert| advert.models.iter().find(|m| m.digest == *digest).map(|m| m.tables.clone());
-            of(&before) == of(&advert)
-        };
-        let changed_models = advert.models.iter().any(|m| !same_tables(&m.digest));
-        if changed_models || before.devices != advert.devices || before.codecs != advert.codecs {
-            self.tables_known.clear();
-        }
-        let same = before.devices == advert.devices
-            && before.models == advert.models
-            && before.codecs == advert.codecs
-            && before.window == advert.window;
+        let same_means = before.devices == advert.devices && before.codecs == advert.codecs;
+        self.tables_known.retain(|known| same_means && known.said(&before) == known.said(&advert));
+        let same = same_means && before.models == advert.models && before.window == advert.window;
         self.advert = Some(Arc::new(advert));
         first || !same
     }

@@ -1,4 +1,4 @@
-//! What the tests of this module stand on.
+//! What the tests of this module stand on, and those of `crate::remote`.
 
 use super::roster::Roster;
 use bps_graph::manifest::Placement;
@@ -10,16 +10,16 @@ use bps_wire::{Advert, AdvertCodec, AdvertDevice, AdvertModel, AdvertTable, Host
 pub(super) const OWN: HostKey = HostKey([0xee; 32]);
 pub(super) const CUTS: u32 = 3;
 
-pub(super) fn key(number: u8) -> HostKey {
+pub(crate) fn key(number: u8) -> HostKey {
     HostKey([number; 32])
 }
 
 /// A host with two devices of its own.
-pub(super) fn roster() -> Roster {
+pub(crate) fn roster() -> Roster {
     Roster::new(OWN, 2)
 }
 
-pub(super) fn at(seconds: u64) -> Nanos {
+pub(crate) fn at(seconds: u64) -> Nanos {
     Nanos::from_secs(seconds)
 }
 
@@ -60,7 +60,7 @@ pub(super) fn model(devices: &[u32]) -> AdvertModel {
 }
 
 /// A processor (number 0) and a graphics processor (number 5), both with the model.
-pub(super) fn advert(epoch: u32) -> Advert {
+pub(crate) fn advert(epoch: u32) -> Advert {
     let device = |index, kind, name: &str| AdvertDevice { index, name: name.into(), kind, memory_bytes: None };
     Advert {
         epoch,
@@ -77,7 +77,7 @@ pub(super) fn estimate() -> Estimate {
 }
 
 /// A session, its advert and its estimate.
-pub(super) fn come(roster: &Roster, number: u8, advert: Advert, now: Nanos) {
+pub(crate) fn come(roster: &Roster, number: u8, advert: Advert, now: Nanos) {
     roster.came_up(&paired(number), Carrier::Tcp, now);
     roster.take_advert(&key(number), advert).expect("a good advert");
     roster.take_estimate(&key(number), estimate());
@@ -94,4 +94,16 @@ pub(super) fn local(placement: &Placement) -> super::LocalModel<'_> {
         batch_max: 32,
         placement,
     }
+}
+
+/// Its session ends.
+pub(crate) fn leave(roster: &Roster, number: u8) {
+    roster.went_down(&key(number), "gone".into(), at(1));
+}
+
+/// It may not have stages executed any more.
+pub(crate) fn forbid(roster: &Roster, number: u8) {
+    let mut peer = paired(number);
+    peer.rights.execute = false;
+    assert!(roster.granted(&peer), "it was allowed to");
 }

@@ -2,6 +2,7 @@
 //! noticing what was granted or taken back.
 
 use super::advert::Own;
+use super::corrected::Corrected;
 use super::roster::News;
 use super::{Peers, stopped};
 use crate::clock;
@@ -19,6 +20,8 @@ const TICK: Duration = Duration::from_millis(100);
 const WORLD_EVERY: Nanos = Nanos::from_millis(50);
 /// Between two adverts to one host.
 const ADVERT_EVERY: Nanos = Nanos::from_millis(250);
+/// Between two looks at what executions have taught: others are told no more often, and each telling is an advert.
+const CORRECTED_EVERY: Nanos = Nanos::from_secs(5);
 /// Between two looks at the list of paired hosts and at free memory.
 const LOOK_EVERY: Nanos = Nanos::from_secs(1);
 
@@ -31,6 +34,9 @@ pub(super) struct Upkeep {
     told: BTreeMap<HostKey, (Nanos, Cause)>,
     looked: Nanos,
     memory_free: Vec<Option<u64>>,
+    corrected: Corrected,
+    /// When it was looked at last.
+    corrected_at: Nanos,
 }
 
 /// All that an advert is made from: another one is due when this is another.
@@ -40,6 +46,8 @@ struct Cause {
     peers: Vec<HostKey>,
     rights: Rights,
     quotas: Quotas,
+    /// Of [`Corrected`].
+    corrected: u64,
 }
 
 impl Upkeep {
@@ -51,6 +59,8 @@ impl Upkeep {
             told: BTreeMap::new(),
             looked: Nanos::ZERO,
             memory_free: vec![],
+            corrected: Corrected::default(),
+            corrected_at: Nanos::ZERO,
         }
     }
 
@@ -66,6 +76,9 @@ impl Upkeep {
                 _ = tick.tick() => {
                     if clock::now().since(self.looked) >= LOOK_EVERY {
                         self.look();
+                    }
+                    if clock::now().since(self.corrected_at) >= CORRECTED_EVERY {
+                        self.correct().await;
                     }
                     self.tell_world();
                     self.advertise();
@@ -98,6 +111,15 @@ impl Upkeep {
         peers.roster.dismiss_others(|key| paired.iter().any(|p| p.key == *key));
     }
 
+    /// What the scheduler plans with by now, as far as it was told to its policy.
+    async fn correct(&mut self) {
+        self.corrected_at = clock::now();
+        let Some(briefing) = self.peers.dispatcher.briefing().await else { return };
+        let (_, models) = self.peers.models.present();
+        let first = |model, device| models.iter().find(|m| m.id.0 == model)?.costs.stage_nanos(device);
+        self.corrected.take(&briefing.tables, first);
+    }
+
     /// The scheduler first hears of hosts and devices, then how they and their links stand.
     fn tell_world(&mut self) {
         let now = clock::now();
@@ -118,7 +140,8 @@ impl Upkeep {
         for key in &up {
             let Some((rights, quotas)) = self.peers.rights(*key) else { continue };
             let others = self.peers.roster.helpers().into_iter().filter(|k| k != key).collect();
-            let cause = Cause { models: changes, peers: others, rights, quotas };
+            let corrected = self.corrected.changes();
+            let cause = Cause { models: changes, peers: others, rights, quotas, corrected };
             let last = self.told.get(key).filter(|_| self.peers.roster.told_epoch(key).is_some());
             if last.is_some_and(|(at, before)| *before == cause || now.since(*at) < ADVERT_EVERY) {
                 continue;
@@ -128,6 +151,7 @@ impl Upkeep {
                 models: &models,
                 peers: cause.peers.clone(),
                 window: quotas.window,
+                corrected: &self.corrected,
             };
             self.epoch += 1;
             let advert = own.advert(self.epoch, rights);

@@ -6,7 +6,7 @@ use crate::models::ServedModel;
 use crate::peers::Peers;
 use bps_sched::{Failure, FailureKind, Forward, PlanStage, StageTime};
 use bps_types::{ExecutionId, HostId, HostTensor, Nanos};
-use bps_wire::{Answer, DeniedKind, Execute, Route, StageReport};
+use bps_wire::{Answer, DeniedKind, Execute, OUTPUT_CUT, Route, StageReport};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -47,14 +47,14 @@ pub(crate) fn hand_over(
     load: Load,
     failed: Box<dyn FnOnce(Failure) + Send>,
 ) -> Result<Away, Failure> {
-    let route = forward.stages.iter().map(|s| route(peers, s)).collect::<Option<Vec<_>>>();
+    let route = forward.stages.iter().map(|s| route(peers, s, model.cut_count())).collect::<Option<Vec<_>>>();
     let unknown = || Failure { kind: FailureKind::Unreachable, message: "a host of the plan is unknown by now".into() };
     let dispatch = numbers.on_wire(forward.execution);
     let execute = Execute {
         dispatch,
         origin: peers.self_key(),
         model: model.graph.digest,
-        cut_list: model.graph.cut_list_hash(),
+        cut_list: model.cut_list,
         route: route.ok_or_else(unknown)?,
         rows: forward.rows,
         budget: forward.deadline.map(|d| d.since(clock::now())),
@@ -77,9 +77,11 @@ pub(crate) fn hand_over(
     Ok(Away { hosts, stages: forward.stages.len(), sent })
 }
 
-fn route(peers: &Peers, stage: &PlanStage) -> Option<Route> {
+fn route(peers: &Peers, stage: &PlanStage, cut_count: u32) -> Option<Route> {
     let (host, device) = peers.route_of(stage.device)?;
     let PlanStage { from_cut, until_cut, codec, rate, .. } = *stage;
+    // The output's number is another on a host that numbers the cuts differently.
+    let until_cut = if until_cut + 1 == cut_count { OUTPUT_CUT } else { until_cut };
     Some(Route { host, device, from_cut, until_cut, codec, rate })
 }
 

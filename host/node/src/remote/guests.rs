@@ -1,12 +1,12 @@
 //! Stages that came from other hosts: what is checked before they wait, and what they have with them.
 
-use super::{Courier, Load, Parcel, denied};
+use super::{Courier, Load, Parcel, accept, denied};
 use crate::clock;
-use crate::models::{InFlight, Models};
-use crate::peers::Peers;
+use crate::models::InFlight;
+use crate::peers::{Peers, Roster};
 use bps_sched::{Advance, Arrival, FailureKind, Next, PlanStage, Rejection};
 use bps_types::{ArrivalId, HostId, HostTensor, Nanos, Packed};
-use bps_wire::{Answer, Denied, DeniedKind, Execute, HostKey, Route, StageReport};
+use bps_wire::{Answer, Denied, DeniedKind, Execute, HostKey, StageReport};
 use std::collections::{HashMap, VecDeque};
 
 /// A stage that has been checked as far as this can be done without the scheduler.
@@ -25,37 +25,18 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Checks rights, model, cuts, codecs and the way back.
-    pub(crate) fn check(peers: &Peers, models: &Models, peer: HostKey, execute: Execute) -> Result<Self, Denied> {
-        let forbidden = |text: &str| denied(DeniedKind::Forbidden, text);
-        let mismatch = |text: &str| denied(DeniedKind::Mismatch, text);
-        let host = peers.id_of(peer).ok_or_else(|| forbidden("unknown host"))?;
-        if !peers.rights(peer).is_some_and(|(rights, _)| rights.execute) {
-            return Err(forbidden("this host was not given the right to execute here"));
-        }
-        let origin = peers.id_of(execute.origin).ok_or_else(|| forbidden("the origin is not paired with this host"))?;
-        let in_flight = models
-            .enter_by_digest(&execute.model, &execute.cut_list)
-            .ok_or_else(|| mismatch("no model with this digest and these cuts"))?;
-        let stages = execute.route.iter().map(|r| plan_stage(peers, r)).collect::<Option<Vec<_>>>();
-        let stages = stages.ok_or_else(|| mismatch("the plan names a host or device that is unknown here"))?;
-        let first = execute.route.first().ok_or_else(|| mismatch("a plan without stages"))?;
-        let cut = in_flight.model().graph.cuts.get(first.from_cut as usize);
-        let values = match (first.from_cut, cut) {
-            (0, _) => in_flight.model().graph.inputs.len(),
-            (_, Some(cut)) => cut.values.len(),
-            (_, None) => return Err(mismatch("the plan enters at a cut that does not exist")),
-        };
-        if execute.tensors.len() != values {
-            return Err(mismatch("another number of tensors than cross this cut"));
-        }
-        let rows = execute.rows as usize;
-        if in_flight.model().graph.batchable && execute.tensors.iter().any(|t| t.rows() != rows) {
-            return Err(mismatch("tensors with another number of rows than the stage has"));
-        }
-        if let Some(unknown) = execute.tensors.iter().find(|t| bps_codec::spec(t.codec).is_none()) {
-            return Err(mismatch(&format!("codec {} is unknown here", unknown.codec)));
-        }
+    /// Checks rights, model, cuts, codecs and the way back; `enter` finds a model by its digest and holds on to it.
+    pub(crate) fn check(
+        roster: &Roster,
+        enter: impl FnOnce(&[u8; 32]) -> Option<InFlight>,
+        peer: HostKey,
+        execute: Execute,
+    ) -> Result<Self, Denied> {
+        let (host, origin) = accept::sender(roster, peer, &execute)?;
+        let unknown = || denied(DeniedKind::Mismatch, "no model with this digest");
+        let in_flight = enter(&execute.model).ok_or_else(unknown)?;
+        let model = in_flight.model();
+        let stages = accept::stages(roster, &model.graph, &model.cut_list, &execute)?;
         let deadline = execute.budget.map(|budget| clock::now() + budget);
         Ok(Self { host, origin, execute, in_flight, stages, deadline })
     }
@@ -75,13 +56,6 @@ impl Guest {
             trace: self.execute.trace.known(),
         }
     }
-}
-
-fn plan_stage(peers: &Peers, route: &Route) -> Option<PlanStage> {
-    let host = if route.host == peers.self_key() { HostId(0) } else { peers.id_of(route.host)? };
-    let device = peers.device_of(route.host, route.device)?;
-    let Route { from_cut, until_cut, codec, rate, .. } = *route;
-    Some(PlanStage { device, host, from_cut, until_cut, codec, rate })
 }
 
 /// Recalls that came before their stage: what a host hands on waits for a slow link seldom more often than this.

@@ -124,6 +124,6 @@ pub enum SharedModel {
     Own,
     /// It was fetched, for stages of other hosts; clients do not see it.
     Fetched,
-    /// The file is here, but its layers are numbered differently: nothing of it is sent.
+    /// The file is here, but its layers are numbered differently: splits are refused, whole models are sent.
     OtherCuts,
 }

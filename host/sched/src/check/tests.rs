@@ -166,6 +166,28 @@ fn rows_are_judged() {
 }
 
 #[test]
+fn a_device_that_takes_whole_models_only_gets_no_part_of_one() {
+    let (world, snapshot) = (world(), snapshot());
+    let whole_only = [WholeOnly { model: ModelId(7), device: DeviceId(4) }];
+    let refused = "device 4 takes model 7 whole or not at all: its host numbers the cuts differently";
+    // (stages, whether they may run)
+    let cases: [(&[Stage], bool); 5] = [
+        (&[stage(4, 3, 0, 0)], true),
+        (&[stage(4, 3, 2, 0)], true), // its input travels as an image
+        (&[stage(1, 1, 0, 0), stage(4, 3, 0, 0)], false),
+        (&[stage(4, 1, 0, 0), stage(4, 3, 0, 0)], false),
+        (&[stage(1, 1, 0, 0), stage(2, 3, 0, 0)], true), // nor does it concern others
+    ];
+    for (stages, runs) in cases {
+        let losses = [Table { codec: 2, shape: vec![4, 1], values: vec![0.0; 4], ..loss_table(0.0) }];
+        let mut ground = Ground::new(&world, &snapshot, standings(&snapshot), hops(&snapshot), &losses);
+        ground.whole_only = &whole_only;
+        let verdict = ground.check(&dispatch(Selection::Head(1), stages)).map(|_| ()).map_err(|e| e.to_string());
+        assert_eq!(verdict, if runs { Ok(()) } else { Err(refused.into()) }, "{stages:?}");
+    }
+}
+
+#[test]
 fn loss_tables_are_kept_to() {
     let lossy = dispatch(Selection::Head(1), &[stage(1, 1, 0, 0), stage(4, 3, 1, 8)]);
     assert_eq!(verdict(&lossy, &[loss_table(5_000.0)]), "ok [10]");

@@ -52,6 +52,7 @@ impl Scheduler {
         let (mut plans, mut shed, mut invalid, mut touched) = (Vec::new(), Vec::new(), 0, Vec::new());
         let (standings, hops) = (self.standings(), self.links.hops());
         let mut ground = Ground::new(&self.world.info, &self.queues, standings, hops, self.costs.losses());
+        ground.whole_only = &self.world.whole_only;
         for &id in decision.shed.iter().take(bound::SHED) {
             let id = RequestId(id);
             match ground.check_shed(id, self.queues.contains(id)) {

@@ -23,8 +23,10 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// Stages that follow each other.
-    fn route()(first in 0u32..100, lengths in vec((1u32..50, any::<[u8; 32]>(), any::<u32>(), any::<[u8; 2]>()), 1..=8)) -> Vec<Route> {
+    /// Stages that follow each other; the last may end at the model's output.
+    fn route()(
+        first in 0u32..100, lengths in vec((1u32..50, any::<[u8; 32]>(), any::<u32>(), any::<[u8; 2]>()), 1..=8), ends: bool,
+    ) -> Vec<Route> {
         let mut from_cut = first;
         let stage = |(length, host, device, [codec, rate]): (u32, [u8; 32], u32, [u8; 2])| {
             let until_cut = from_cut + length;
@@ -32,7 +34,9 @@ prop_compose! {
             from_cut = until_cut;
             route
         };
-        lengths.into_iter().map(stage).collect()
+        let mut route: Vec<Route> = lengths.into_iter().map(stage).collect();
+        route.last_mut().filter(|_| ends).into_iter().for_each(|last| last.until_cut = OUTPUT_CUT);
+        route
     }
 }
 

@@ -1,8 +1,8 @@
-use super::super::testing::{advert, at, come, key, local, model, paired, roster, stage_table};
+use super::super::testing::{CUTS, advert, at, come, key, local, model, paired, roster, stage_table};
 use super::*;
 use bps_transport::Carrier;
-use bps_types::policy::DeviceKind;
-use bps_types::{DeviceId, HostId};
+use bps_types::HostId;
+use bps_types::policy::{DeviceKind, TABLE_BATCHES, Table};
 use bps_wire::{AdvertCodec, AdvertTable};
 
 fn world(roster: &Roster, placement: &Placement, epoch: u32, seconds: u64) -> Neighbours {
@@ -39,7 +39,9 @@ fn tables_are_told_once_until_they_change() {
     let mut other = advert(3);
     other.models[0].tables[1].values[4] = 77.0;
     roster.take_advert(&key(1), other).unwrap();
-    assert_eq!(world(&roster, &placement, 4, 1).tables.len(), 2);
+    let told = world(&roster, &placement, 4, 1).tables;
+    let devices: Vec<u32> = told.iter().map(|t| t.device).collect();
+    assert_eq!(devices, [3], "the other one's may have been corrected here");
 }
 
 #[test]
@@ -64,9 +66,8 @@ fn placement_reaches_to_other_hosts() {
 
 #[test]
 fn a_model_that_is_not_the_same_there_is_not_sent_there() {
-    let changes: [fn(&mut Advert); 6] = [
+    let changes: [fn(&mut Advert); 5] = [
         |a| a.models[0].digest = [1; 32],
-        |a| a.models[0].cut_list = [1; 32],
         |a| a.models[0].batch_max = 31,
         |a| a.window = 0,
         |a| a.models[0].tables.clear(),
@@ -82,6 +83,77 @@ fn a_model_that_is_not_the_same_there_is_not_sent_there() {
         assert!(roster.peer(&key(1)).unwrap().shares.is_empty(), "case {case}");
         assert_eq!(told.devices.len(), 2, "the devices are there all the same");
     }
+}
+
+/// The CPU's tables have four cuts there; of codec 2 it takes 5 ns to decode a row of the input.
+fn numbered_differently() -> Advert {
+    let mut said = advert(1);
+    let model = &mut said.models[0];
+    model.cut_list = [1; 32];
+    let nanos = TABLE_BATCHES.iter().flat_map(|rows| [0.0, 1.0, 2.0, *rows as f32 * 10.0]).collect();
+    model.tables[0] = AdvertTable { shape: vec![6, 4], values: nanos, ..stage_table(0) };
+    let kind = TableKind::DecodeNanos;
+    let decode = AdvertTable { codec: 2, kind, shape: vec![4, 1], values: vec![5.0, 6.0, 7.0, 8.0], ..stage_table(0) };
+    model.tables.push(decode);
+    said
+}
+
+#[test]
+fn a_model_whose_cuts_are_numbered_differently_there_is_sent_whole() {
+    let roster = roster();
+    come(&roster, 1, numbered_differently(), at(0));
+    let told = world(&roster, &Placement::default(), 1, 1);
+    assert_eq!(told.devices_of[&9], [2, 3]);
+    let whole_only = [2, 3].map(|device| WholeOnly { model: ModelId(9), device: DeviceId(device) });
+    assert_eq!(told.whole_only, whole_only);
+    assert_eq!(roster.peer(&key(1)).unwrap().shares, ["net"]);
+
+    let of = |codec, kind| {
+        let is_it = |t: &&Table| (t.device, t.codec, t.kind) == (2, codec, kind);
+        told.tables.iter().find(is_it).expect("it is told")
+    };
+    let stages = of(0, TableKind::StageNanos);
+    assert_eq!(stages.shape, [6, CUTS]);
+    let expected: Vec<f32> = TABLE_BATCHES.iter().flat_map(|rows| [0.0, 0.0, *rows as f32 * 10.0]).collect();
+    assert_eq!(stages.values, expected, "a tail costs the whole model wherever it begins");
+    for codec in crate::codecs::all() {
+        let decode = of(codec.id, TableKind::DecodeNanos);
+        let rates = codec.rates.len().max(1);
+        assert_eq!(decode.shape, [CUTS, rates as u32], "{codec:?}");
+        let at_input = if codec.id == 2 { 5.0 } else { 0.0 };
+        assert!(decode.values[..rates].iter().all(|v| *v == at_input), "{codec:?}: {decode:?}");
+        assert!(decode.values[rates..2 * rates].iter().all(|v| *v >= 1e12), "{codec:?}: {decode:?}");
+    }
+}
+
+#[test]
+fn of_a_model_whose_cuts_are_numbered_differently_bad_tables_count_as_none() {
+    let changes: [fn(&mut AdvertTable); 5] = [
+        |t| (t.shape, t.values) = (vec![6, 0], vec![]),
+        |t| t.shape = vec![24],
+        |t| t.shape = vec![6, 5],
+        |t| t.values[3] = f32::INFINITY,
+        |t| (t.shape, t.values) = (vec![5, 4], vec![0.0; 20]),
+    ];
+    for (case, change) in changes.into_iter().enumerate() {
+        let roster = roster();
+        let mut said = numbered_differently();
+        change(&mut said.models[0].tables[0]);
+        come(&roster, 1, said, at(0));
+        let told = world(&roster, &Placement::default(), 1, 1);
+        assert_eq!(told.devices_of[&9], [3], "case {case}");
+        assert!(told.tables.iter().all(|t| t.device == 3), "case {case}");
+    }
+}
+
+#[test]
+fn tables_are_told_again_when_a_host_numbers_the_cuts_as_this_one_does() {
+    let roster = roster();
+    come(&roster, 1, numbered_differently(), at(0));
+    world(&roster, &Placement::default(), 1, 1);
+    roster.take_advert(&key(1), advert(2)).unwrap();
+    let told = world(&roster, &Placement::default(), 2, 1);
+    assert_eq!((told.whole_only.len(), told.tables.len()), (0, 2));
 }
 
 #[test]
