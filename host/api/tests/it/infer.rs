@@ -200,6 +200,9 @@ pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
     [&b"\x1f\x8b\x08\0\0\0\0\0\0\xff"[..], &stored(data), &crc.to_le_bytes(), &length.to_le_bytes()].concat()
 }
 
+/// Headers of a request.
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 #[tokio::test]
 async fn a_trace_that_is_sent_is_in_the_receipt_and_a_malformed_one_is_as_good_as_none() {
     let server = server().await;
@@ -208,7 +211,7 @@ async fn a_trace_that_is_sent_is_in_the_receipt_and_a_malformed_one_is_as_good_a
     let upper = good.to_uppercase();
     let future = format!("c{}-more", &good[1..]);
     #[rustfmt::skip]
-    let table: &[(&[(&str, &str)], Option<&str>)] = &[
+    let table: &[(Headers<'_>, Option<&str>)] = &[
         (&[("traceparent", good)], Some(good)),
         (&[("Traceparent", other), ("tracestate", "vendor=1")], Some(other)),
         (&[("traceparent", &future)], Some(good)),

@@ -108,7 +108,8 @@ fn with_another_cut_list_the_whole_is_taken_and_no_part() {
 
 #[test]
 fn every_plan_that_does_not_fit_is_refused_with_its_reason() {
-    let cases: [(&str, fn(&mut Execute)); 9] = [
+    type Spoil = fn(&mut Execute);
+    let cases: [(&str, Spoil); 9] = [
         ("the plan names a host or device that is unknown here", |e| e.route[0].device = 2),
         ("the plan names a host or device that is unknown here", |e| e.route[0].host = key(9)),
         ("the plan names a host or device that is unknown here", |e| {
