@@ -10,13 +10,17 @@ use bps_sched::{Fault, Plan, Policy};
 use bps_types::policy::{Decision, Origin, Outcome, Snapshot, Table, TableKind, bound};
 use bps_types::{Nanos, RequestId};
 use serde::Serialize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Decisions between two calls of `observe`.
 const OBSERVE_EVERY: usize = 4;
 
 /// Memory growth per call that still counts as none, in the second pass over the same corpus.
 const GROWTH_BYTES_PER_CALL_MAX: f64 = 256.0;
+
+/// Deadlines are so many times longer than under traffic: a machine that is busy with something else holds a decision up for
+/// longer than any takes, and each snapshot counts with the quickest of three answers anyway.
+const PATIENCE: u32 = 8;
 
 /// One row in so many may be invalid: 0.1 %.
 const ROWS_PER_INVALID: u64 = 1_000;
@@ -94,7 +98,7 @@ pub(crate) fn rehearse(
         memory_growth_bytes_per_call: growth,
         state,
     };
-    judge(&report, corpus, loaded).map_err(reject)?;
+    judge(&report, corpus, loaded.limits().decide_deadline).map_err(reject)?;
     Ok(report)
 }
 
@@ -142,10 +146,13 @@ fn origin(loaded: &LoadedPolicy) -> Origin {
 }
 
 /// What a report must not say.
-fn judge(report: &Rehearsal, corpus: &Corpus, loaded: &LoadedPolicy) -> Result<(), String> {
-    let budget = loaded.limits().decide_deadline / 2;
-    if u128::from(report.decide_ns_p99) > budget.as_nanos() {
+fn judge(report: &Rehearsal, corpus: &Corpus, deadline: Duration) -> Result<(), String> {
+    if u128::from(report.decide_ns_p99) > (deadline / 2).as_nanos() {
         return Err(format!("slow: one decision in a hundred takes over {} us", report.decide_ns_p99 / 1_000));
+    }
+    if u128::from(report.decide_ns_max) > deadline.as_nanos() {
+        let took = report.decide_ns_max / 1_000;
+        return Err(format!("slow: a decision takes {took} us, the deadline is {} us", deadline.as_micros()));
     }
     if report.invalid_rows * ROWS_PER_INVALID > report.rows {
         let example = report.first_invalid.as_deref().unwrap_or("no example");
@@ -177,6 +184,7 @@ impl<'c> Stand<'c> {
     fn new(loaded: &LoadedPolicy, config: &str, seed: u64, corpus: &'c Corpus) -> Result<Self, LoadError> {
         let reject = |fault: Fault| LoadError::new(LoadStage::Rehearsed, fault.to_string());
         let mut policy = loaded.instantiate(config, seed)?;
+        policy.be_patient(PATIENCE);
         policy.world_changed(&corpus.world).map_err(reject)?;
         for table in &corpus.tables {
             policy.table_changed(table).map_err(reject)?;
@@ -265,5 +273,38 @@ fn imagine(snapshot: &Snapshot, queue: u32, tag: u64, plan: &Plan, random: &mut 
         stage_nanos,
         missed: 0,
         failed: u32::from(corpus::next(random).is_multiple_of(50)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_slow_is_told_apart_from_what_was_held_up() {
+        // (99 of 100 decisions, the longest, in ns; a word of the reason)
+        let cases = [
+            (2_400_000, 4_900_000, ""),
+            (2_600_000, 2_600_000, "one decision in a hundred"),
+            (1_000, 5_100_000, "the deadline is 5000 us"),
+        ];
+        let corpus = Corpus::synthetic(1, 1);
+        for (decide_ns_p99, decide_ns_max, word) in cases {
+            let report = Rehearsal {
+                snapshots: 1,
+                rows: 1,
+                invalid_rows: 0,
+                first_invalid: None,
+                decide_ns_p50: 1_000,
+                decide_ns_p99,
+                decide_ns_max,
+                memory_bytes: 0,
+                memory_growth_bytes_per_call: 0.0,
+                state: StateCarried::None,
+            };
+            let judged = judge(&report, &corpus, Duration::from_millis(5));
+            assert_eq!(judged.is_ok(), word.is_empty(), "{judged:?}");
+            assert!(judged.err().unwrap_or_default().contains(word));
+        }
     }
 }
