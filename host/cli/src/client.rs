@@ -230,7 +230,8 @@ impl Client {
             }
             _ => "",
         };
-        crate::table::clean(&format!("{} answered {}: {said}{stage}{hint}", self.endpoint, answer.status.as_u16()))
+        let told = format!("{} answered {}: {said}{stage}", self.endpoint, answer.status.as_u16());
+        crate::table::clean(&told) + hint
     }
 }
 

@@ -91,7 +91,8 @@ pub(crate) fn read_file(named: Option<&Path>) -> Result<(FileConfig, Option<Path
 impl Settings {
     /// Whether there are other hosts, or some may come: then a host without models of its own has something to do.
     pub(crate) fn has_peers(&self) -> bool {
-        self.paired || self.peers.as_ref().is_some_and(|peers| peers.listen.is_some())
+        let listens = |peers: &PeersConfig| peers.listen.is_some() && !peers.listen_once_paired;
+        self.paired || self.peers.as_ref().is_some_and(listens)
     }
 
     /// Flags over file over defaults.
@@ -124,7 +125,7 @@ impl Settings {
         let state_dir = flags.state_dir.or(file.state_dir).or_else(crate::state::folder);
         let given = GivenPeers { name: flags.name, listen: flags.peer_listen, carrier: flags.carrier };
         let paired = is_paired(state_dir.as_deref())?;
-        let peers = peers(given, file.peers, state_dir.as_deref(), paired)?;
+        let peers = peers(given, file.peers, state_dir.as_deref())?;
         let mut sched = bps_sched::Config::default();
         file.limits.apply(&mut sched);
         if let Some(queue_max) = flags.queue_max {
@@ -198,7 +199,7 @@ struct GivenPeers {
 
 /// How this host meets others; none without a state folder, which is where they are known from. It listens where it is
 /// told to, else once a host is paired.
-fn peers(given: GivenPeers, file: FilePeers, state_dir: Option<&Path>, paired: bool) -> Result<Option<PeersConfig>> {
+fn peers(given: GivenPeers, file: FilePeers, state_dir: Option<&Path>) -> Result<Option<PeersConfig>> {
     let from_file = |e: String| usage(format!("[peers] {e}"));
     let listen = match (given.listen, &file.listen) {
         (Some(listen), _) => Some(listen),
@@ -216,15 +217,16 @@ fn peers(given: GivenPeers, file: FilePeers, state_dir: Option<&Path>, paired: b
             _ => Ok(None),
         };
     }
-    let listen = match listen {
-        Some(PeerListen::At(address)) => Some(address),
-        Some(PeerListen::Nowhere) => None,
-        None => paired.then_some(DEFAULT_PEER_LISTEN),
+    let (listen, listen_once_paired) = match listen {
+        Some(PeerListen::At(address)) => (Some(address), false),
+        Some(PeerListen::Nowhere) => (None, false),
+        None => (Some(DEFAULT_PEER_LISTEN), true),
     };
     let defaults = PeersConfig::default();
     Ok(Some(PeersConfig {
         name: given.name.or(file.name).unwrap_or_else(machine_name),
         listen,
+        listen_once_paired,
         carrier: carrier.into(),
         window: file.window.unwrap_or(defaults.window),
         disk_bytes_max: file.disk_bytes_max.unwrap_or(defaults.disk_bytes_max),
@@ -266,7 +268,8 @@ pub(crate) fn policy_config(text: &str) -> Result<String> {
         check_json(text, "--policy-config")?;
         return Ok(text.to_owned());
     };
-    let content = read_bounded(path).map_err(|e| usage(format!("policy configuration {path}: {e}")))?;
+    let content =
+        read_bounded(path, POLICY_CONFIG_BYTES_MAX).map_err(|e| usage(format!("policy configuration {path}: {e}")))?;
     if Path::new(path).extension().is_some_and(|e| e == "toml") {
         let table: toml::Table = toml::from_str(&content).map_err(|e| usage(format!("{path}: {e}")))?;
         return Ok(serde_json::to_string(&table)?);
@@ -276,11 +279,11 @@ pub(crate) fn policy_config(text: &str) -> Result<String> {
 }
 
 /// By what comes, not by what the file says its size is: devices and pipes say 0.
-fn read_bounded(path: &str) -> Result<String> {
+pub(crate) fn read_bounded(path: impl AsRef<Path>, bytes_max: u64) -> Result<String> {
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(POLICY_CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > POLICY_CONFIG_BYTES_MAX {
-        return Err(anyhow!("more than the {POLICY_CONFIG_BYTES_MAX} bytes that are read"));
+    fs::File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(anyhow!("more than the {bytes_max} bytes that are read"));
     }
     Ok(String::from_utf8(bytes)?)
 }

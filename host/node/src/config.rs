@@ -104,6 +104,8 @@ pub struct PeersConfig {
     pub name: String,
     /// Where they connect; none: this host only connects to them.
     pub listen: Option<SocketAddr>,
+    /// They can connect only from when the first of them is paired.
+    pub listen_once_paired: bool,
     /// What carries tensors.
     pub carrier: CarrierChoice,
     /// Dispatches that each of them may have with each device here at once; what was granted when pairing may be less.
@@ -114,7 +116,14 @@ pub struct PeersConfig {
 
 impl Default for PeersConfig {
     fn default() -> Self {
-        Self { name: "host".into(), listen: None, carrier: CarrierChoice::Auto, window: 4, disk_bytes_max: 4 << 30 }
+        Self {
+            name: "host".into(),
+            listen: None,
+            listen_once_paired: false,
+            carrier: CarrierChoice::Auto,
+            window: 4,
+            disk_bytes_max: 4 << 30,
+        }
     }
 }
 

@@ -110,6 +110,7 @@ impl Peers {
             name: config.name.clone(),
             software: concat!("bps ", env!("CARGO_PKG_VERSION")).into(),
             listen: config.listen,
+            listen_once_paired: config.listen_once_paired,
             carrier: config.carrier,
             in_flight_bytes_max: IN_FLIGHT_BYTES_MAX,
             frame_bytes_max: FRAME_BYTES_MAX,

@@ -201,6 +201,7 @@ impl Ground {
             name: "bench".into(),
             software: "bench".into(),
             listen: Some((Ipv4Addr::LOCALHOST, 0).into()),
+            listen_once_paired: false,
             carrier,
             in_flight_bytes_max: 2 * room,
             frame_bytes_max: room,

@@ -174,6 +174,7 @@ mod tests {
             name: "far".into(),
             software: "test".into(),
             listen: Some((Ipv4Addr::LOCALHOST, 0).into()),
+            listen_once_paired: false,
             carrier,
             in_flight_bytes_max: 1 << 20,
             frame_bytes_max: 1 << 20,

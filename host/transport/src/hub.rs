@@ -32,7 +32,7 @@ const GOOD_SESSION: Duration = Duration::from_secs(1);
 /// For the peer's hello; it may be finishing a dial of its own first.
 const HELLO_MAX: Duration = Duration::from_secs(5);
 /// How often the peer store is looked at.
-const REFRESH_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const REFRESH_EVERY: Duration = Duration::from_secs(1);
 /// Frames must at least hold a body of the usual kinds.
 const FRAME_BYTES_MIN: u64 = 64 << 10;
 /// What one allocation may be.

@@ -80,7 +80,7 @@ pub struct Quotas {
 
 impl Default for Quotas {
     fn default() -> Self {
-        Self { window: 8, bytes_max: 256 << 20 }
+        Self { window: 4, bytes_max: 256 << 20 }
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Settings {
     pub software: String,
     /// Where it listens, TCP and UDP on the same port; none: it only dials.
     pub listen: Option<SocketAddr>,
+    /// It listens only from when the store first holds a peer: nobody else is let in, and no port is open for nothing.
+    pub listen_once_paired: bool,
     /// Carriers it dials and listens with.
     pub carrier: CarrierChoice,
     /// Bytes per peer that are accepted and not yet delivered; more are refused with [`crate::SendError::Full`].

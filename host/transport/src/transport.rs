@@ -2,16 +2,16 @@
 
 use crate::error::{SendError, TransportError};
 use crate::happening::{Happening, PeerStatus};
-use crate::hub::Hub;
+use crate::hub::{Hub, REFRESH_EVERY};
 use crate::identity::Identity;
 use crate::listen::Listener;
 use crate::peers::PeerStore;
 use crate::session::Session;
-use crate::settings::Settings;
+use crate::settings::{CarrierChoice, Settings};
 use bps_types::Nanos;
 use bps_wire::{HostKey, Message};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
@@ -25,7 +25,7 @@ pub struct Transport(Arc<Running>);
 
 struct Running {
     hub: Arc<Hub>,
-    listening: Option<SocketAddr>,
+    listening: Arc<OnceLock<SocketAddr>>,
     /// What makes new sessions: it ends first.
     front: Vec<AbortHandle>,
 }
@@ -44,7 +44,8 @@ impl Transport {
     /// [`Self::send`], [`Self::recall`] and [`Self::status`].
     ///
     /// # Errors
-    /// Where a setting is out of bounds or the address cannot be listened on.
+    /// Where a setting is out of bounds or the address cannot be listened on now. Where it cannot later
+    /// ([`Settings::listen_once_paired`]), the log says so.
     pub fn start(
         settings: Settings,
         identity: Identity,
@@ -52,13 +53,22 @@ impl Transport {
         clock: fn() -> Nanos,
         sink: Arc<dyn Fn(Happening) + Send + Sync>,
     ) -> Result<Self, TransportError> {
-        let (listen, choice) = (settings.listen, settings.carrier);
+        let (listen, choice, later) = (settings.listen, settings.carrier, settings.listen_once_paired);
         let hub = Arc::new(Hub::new(settings, identity, store, clock, sink)?);
-        let listener = listen.map(|address| Listener::bind(address, choice, &hub)).transpose()?;
-        let listening = listener.as_ref().map(|listener| listener.address);
-        hub.refresh();
+        let listening = Arc::new(OnceLock::new());
         let mut front = Vec::new();
-        front.extend(listener.and_then(|listener| hub.spawn(listener.run(hub.clone()))));
+        match listen {
+            Some(address) if later && hub.store.list().is_empty() => {
+                front.extend(hub.spawn(listen_later(address, choice, hub.clone(), listening.clone())));
+            }
+            Some(address) => {
+                let listener = Listener::bind(address, choice, &hub)?;
+                listening.get_or_init(|| listener.address);
+                front.extend(hub.spawn(listener.run(hub.clone())));
+            }
+            None => {}
+        }
+        hub.refresh();
         front.extend(hub.spawn(hub.clone().keep()));
         Ok(Self(Arc::new(Running { hub, listening, front })))
     }
@@ -90,7 +100,7 @@ impl Transport {
 
     /// Where it listens, with the port the system chose where 0 was asked for.
     pub fn listening(&self) -> Option<SocketAddr> {
-        self.0.listening
+        self.0.listening.get().copied()
     }
 
     /// Says goodbye to every peer and ends; takes less than a second. Nothing is sent or heard afterwards.
@@ -110,5 +120,20 @@ impl Transport {
 
     fn up(&self, peer: HostKey) -> Option<Arc<Session>> {
         self.0.hub.roster.session(&peer).filter(|session| session.up_since().is_some())
+    }
+}
+
+/// Waits for the first peer, then listens, for ever.
+async fn listen_later(address: SocketAddr, choice: CarrierChoice, hub: Arc<Hub>, listening: Arc<OnceLock<SocketAddr>>) {
+    while hub.store.list().is_empty() {
+        sleep(REFRESH_EVERY).await;
+    }
+    match Listener::bind(address, choice, &hub) {
+        Ok(listener) => {
+            let at = *listening.get_or_init(|| listener.address);
+            tracing::info!(%at, "listens for the host that was paired");
+            listener.run(hub).await;
+        }
+        Err(error) => tracing::error!(%error, "the host that was paired cannot connect to this one"),
     }
 }

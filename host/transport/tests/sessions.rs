@@ -147,6 +147,22 @@ async fn who_is_not_paired_is_not_let_in_until_it_is_and_put_out_when_it_is_not(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_nobody_is_paired_with_listens_from_the_first_pairing_on() {
+    let (edge, strong) = (Ground::new(), Ground::new());
+    let strong_host = strong.start(|s| s.listen_once_paired = true);
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(strong_host.transport.listening(), None);
+    strong.knows(edge.key(), None);
+    let address = strong_host.until("it listens", |_| strong_host.transport.listening()).await;
+    edge.knows(strong.key(), Some(address));
+    let edge_host = edge.start(|_| {});
+    edge_host.until_up().await;
+    // Where the first was there from the start, so is the port.
+    drop(strong_host);
+    assert!(strong.start(|s| s.listen_once_paired = true).transport.listening().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_dies_is_missed_within_a_second_and_found_again() {
     for carrier in BOTH {
         let (edge, strong) = (Ground::new(), Ground::new());

@@ -76,7 +76,7 @@ pub(crate) struct PairArgs {
         help_heading = IT_MAY
     )]
     allow: Rights,
-    /// Dispatches it may have here at once, per device.
+    /// Dispatches it may have here at once, per device; `window` under [peers] in bps.toml (4) bounds it, too.
     #[arg(
         long,
         value_name = "N",

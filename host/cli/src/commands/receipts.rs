@@ -15,7 +15,8 @@ predicted and what it took. A prediction that is far off means the tables are es
 
 A host that executes stages of other hosts' plans has a receipt of each execution too: `for` names those hosts, `requests`
 counts the stages that were joined. A request's trace (the header `traceparent`, W3C trace context) is in the receipts of
-every host it passes; where none is sent, a plan that leaves its host is given one. A host keeps the last 4,096.";
+every host it passes, or, where requests were batched, that of the oldest which has one; where none is sent, a plan that
+leaves its host is given one. A host keeps the last 4,096.";
 
 /// Show the last dispatches of a running host.
 #[derive(Clone, Debug, clap::Args)]

@@ -259,12 +259,20 @@ fn not_started(error: HostError, policy_strict: bool) -> anyhow::Error {
     }
 }
 
+/// Signals that follow each other closer than this are one.
+const ONE_WISH: Duration = Duration::from_millis(300);
+
 /// Finishes what waits and runs, unless a second signal says not to.
 async fn drain(host: &Host, serving: Serving, signals: &mut StopSignals) -> Result<()> {
     say("stopping: finishing what waits and runs (a second signal ends at once)");
+    let second = async {
+        // `timeout` and terminals signal a process and then its group: that is one wish.
+        while tokio::time::timeout(ONE_WISH, signals.next()).await.is_ok() {}
+        signals.next().await;
+    };
     let report = tokio::select! {
         report = host.drain() => report,
-        () = signals.next() => bail!("ended by a second signal before the drain was over"),
+        () = second => bail!("ended by a second signal before the drain was over"),
     };
     serving.stop().await;
     let answered = crate::table::count(report.ledger.answered);

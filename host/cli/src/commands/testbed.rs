@@ -398,11 +398,7 @@ fn or_default<T: Clone + std::str::FromStr<Err = String>>(given: &[T], preset: &
 
 fn read_script(path: &Path) -> Result<Script> {
     let wrong = |e: &dyn std::fmt::Display| usage(format!("--script {}: {e}", path.display()));
-    let length = std::fs::metadata(path).map_err(|e| wrong(&e))?.len();
-    if length > SCRIPT_BYTES_MAX {
-        return Err(wrong(&format!("more than the {SCRIPT_BYTES_MAX} bytes that are read")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| wrong(&e))?;
+    let text = config::read_bounded(path, SCRIPT_BYTES_MAX).map_err(|e| wrong(&e))?;
     Script::parse(&text).map_err(|e| wrong(&e))
 }
 

@@ -153,11 +153,13 @@ fn other_hosts_are_met_where_flags_file_and_pairing_say() {
     let folder = tempfile::tempdir().unwrap();
     let state = format!("--state-dir {}", folder.path().display());
     let peers = |words: &str, text: &str| merged(&format!("{state} {words}"), text).peers.unwrap();
-    assert_eq!(peers("", "").listen, None, "nobody is paired");
+    let by_default = peers("", "");
+    assert_eq!((by_default.listen, by_default.listen_once_paired), (Some(DEFAULT_PEER_LISTEN), true));
     let text = "[peers]\nname = 'edge'\nlisten = '127.0.0.1:1'\ncarrier = 'quic'\nwindow = 7\ndisk_bytes_max = 9\n";
     let of_file = PeersConfig {
         name: "edge".into(),
         listen: Some("127.0.0.1:1".parse().unwrap()),
+        listen_once_paired: false,
         carrier: bps_transport::CarrierChoice::Quic,
         window: 7,
         disk_bytes_max: 9,
@@ -167,7 +169,7 @@ fn other_hosts_are_met_where_flags_file_and_pairing_say() {
     assert_eq!((flagged.name.as_str(), flagged.listen), ("strong", None));
     assert_eq!((flagged.carrier, flagged.window), (bps_transport::CarrierChoice::Tcp, 7));
     let serves_others = || merged(&format!("{state} --peer-listen none"), "").has_peers();
-    assert!(!serves_others());
+    assert!(!serves_others() && !merged(&state, "").has_peers(), "nobody is paired");
     let peer = bps_transport::Peer {
         key: bps_transport::Identity::load_or_make(folder.path()).unwrap().key(),
         name: "other".into(),

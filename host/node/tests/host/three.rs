@@ -130,7 +130,7 @@ async fn the_last_host_of_a_chain_dies_and_returns_and_costs_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_handed_on_and_is_no_longer_wanted_is_recalled_where_it_is() {
-    let three = Three::chain("cpu,slowdown=1000").await;
+    let three = Three::chain("cpu,slowdown=300").await;
     let edge = three.host(EDGE);
     three.plan_along([0, 1]).await;
     three.until_whole_way().await;

@@ -69,6 +69,7 @@ impl Ground {
             name: "host".into(),
             software: "test".into(),
             listen: Some((Ipv4Addr::LOCALHOST, 0).into()),
+            listen_once_paired: false,
             carrier: CarrierChoice::Auto,
             in_flight_bytes_max: 64 << 20,
             frame_bytes_max: 32 << 20,

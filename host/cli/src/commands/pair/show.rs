@@ -208,7 +208,7 @@ mod tests {
             "a camera\n",
             "cdcdcdcd cdcdcdcd",
             "it connects to this host",
-            "execute, 8 dispatches",
+            "execute, 4 dispatches",
             "may there    none",
             "bps unpair \"a camera\"",
         ] {

@@ -66,6 +66,7 @@ pub(super) fn text(
 fn others_line(own: &OwnPeerView, peers: &[PeerView]) -> String {
     let place = match &own.listening {
         Some(address) => format!("met at {address}"),
+        None if peers.is_empty() => "waits for the first pairing".into(),
         None => "meets others where they listen".into(),
     };
     let names: Vec<&str> = peers.iter().map(|p| p.name.as_str()).collect();
@@ -150,7 +151,7 @@ mod tests {
         let said = others_line(&own, &[]);
         assert_eq!(said, "edge abababababababab (met at 0.0.0.0:7860); paired: none, see bps help pair");
         own.listening = None;
-        assert!(others_line(&own, &[]).contains("(meets others where they listen)"));
+        assert!(others_line(&own, &[]).contains("(waits for the first pairing)"));
     }
 
     #[test]

@@ -120,7 +120,8 @@ impl Three {
         let began = Instant::now();
         while self.whole_ways(1) == 0 {
             infer(self.host(EDGE), image(0, 1)).await.expect("it is answered");
-            assert!(began.elapsed() < PATIENCE, "nothing goes the whole way");
+            let last = || self.host(EDGE).receipts(2);
+            assert!(began.elapsed() < PATIENCE, "nothing goes the whole way: {:#?}", last());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -65,6 +65,7 @@ impl Stranger {
             name: "stranger".into(),
             software: "another build".into(),
             listen: Some((Ipv4Addr::LOCALHOST, 0).into()),
+            listen_once_paired: false,
             carrier: CarrierChoice::Tcp,
             in_flight_bytes_max: 1 << 20,
             frame_bytes_max: 1 << 20,
