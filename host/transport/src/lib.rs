@@ -34,6 +34,7 @@ mod quic;
 mod roster;
 mod session;
 mod settings;
+mod slots;
 mod tcp;
 pub mod tls;
 mod transport;

@@ -11,6 +11,7 @@ use crate::quic::config;
 use crate::roster::{Door, Place};
 use crate::session::Session;
 use crate::settings::{Carrier, CarrierChoice};
+use crate::slots::Slots;
 use crate::tcp::{TcpLink, prepare};
 use crate::tls::{peer_key, server_config};
 use bps_wire::HostKey;
@@ -19,16 +20,13 @@ use rustls::pki_types::CertificateDer;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-/// Handshakes at once; more are turned away. Each holds a socket and some kilobytes.
-const HANDSHAKES_MAX: usize = 32;
 /// From the first byte to hello, waiting for an own attempt to end included.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(4);
 /// Ports tried where any will do but TCP's must be free for UDP too.
@@ -77,7 +75,7 @@ impl Listener {
 
     /// Lets peers in, for ever.
     pub(crate) async fn run(self, hub: Arc<Hub>) {
-        let slots = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let slots = Slots::default();
         let tcp = async {
             match self.tcp {
                 Some((listener, acceptor)) => accept_tcp(&listener, &acceptor, &hub, &slots).await,
@@ -94,7 +92,7 @@ impl Listener {
     }
 }
 
-async fn accept_tcp(listener: &TcpListener, acceptor: &TlsAcceptor, hub: &Arc<Hub>, slots: &Arc<Semaphore>) {
+async fn accept_tcp(listener: &TcpListener, acceptor: &TlsAcceptor, hub: &Arc<Hub>, slots: &Slots) {
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -105,7 +103,7 @@ async fn accept_tcp(listener: &TcpListener, acceptor: &TlsAcceptor, hub: &Arc<Hu
                 continue;
             }
         };
-        let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
+        let Some(slot) = slots.take(address.ip(), Instant::now()) else { continue };
         let (hub_there, acceptor) = (hub.clone(), acceptor.clone());
         hub.spawn(async move {
             let ended = timeout(HANDSHAKE_MAX, greet_tcp(stream, &acceptor, &hub_there)).await;
@@ -115,17 +113,14 @@ async fn accept_tcp(listener: &TcpListener, acceptor: &TlsAcceptor, hub: &Arc<Hu
     }
 }
 
-async fn accept_quic(endpoint: &Endpoint, hub: &Arc<Hub>, slots: &Arc<Semaphore>) {
+async fn accept_quic(endpoint: &Endpoint, hub: &Arc<Hub>, slots: &Slots) {
     while let Some(incoming) = endpoint.accept().await {
-        let Ok(slot) = slots.clone().try_acquire_owned() else {
+        let Some(slot) = slots.take(incoming.remote_address().ip(), Instant::now()) else {
             incoming.refuse();
             continue;
         };
         // Under pressure whoever comes must first show that it is where it says it is.
-        if slots.available_permits() < HANDSHAKES_MAX / 2
-            && incoming.may_retry()
-            && !incoming.remote_address_validated()
-        {
+        if slots.is_pressed() && incoming.may_retry() && !incoming.remote_address_validated() {
             // It comes back with a token.
             let _ = incoming.retry();
             continue;

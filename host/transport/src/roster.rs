@@ -13,6 +13,7 @@ use bps_wire::HostKey;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -41,6 +42,29 @@ struct Entry {
     dialler: Option<AbortHandle>,
     since: Nanos,
     reason: Option<String>,
+    replaced: Replaced,
+}
+
+/// How often a session was replaced while it stood.
+#[derive(Default)]
+struct Replaced {
+    since: Option<Instant>,
+    count: u32,
+}
+
+/// A peer that comes anew so often within [`REPLACED_WITHIN`] is two hosts with one identity.
+const REPLACED_MAX: u32 = 4;
+const REPLACED_WITHIN: Duration = Duration::from_secs(10);
+
+impl Replaced {
+    /// Counts one; true if it is time to say that there are two, once in each span.
+    fn again(&mut self, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) > REPLACED_WITHIN) {
+            *self = Self { since: Some(now), count: 0 };
+        }
+        self.count += 1;
+        self.count == REPLACED_MAX
+    }
 }
 
 pub(crate) struct Roster {
@@ -203,7 +227,15 @@ impl Roster {
 impl Entry {
     fn new(peer: Peer) -> Self {
         let (place, _) = watch::channel(Place::Free);
-        Self { peer, session: None, place, dialler: None, since: Nanos::ZERO, reason: None }
+        Self {
+            peer,
+            session: None,
+            place,
+            dialler: None,
+            since: Nanos::ZERO,
+            reason: None,
+            replaced: Replaced::default(),
+        }
     }
 
     fn live_session(&self) -> Option<&Arc<Session>> {
@@ -212,6 +244,10 @@ impl Entry {
 
     fn install(&mut self, session: Arc<Session>) -> Option<Arc<Session>> {
         self.place.send_replace(Place::Taken);
+        if self.live_session().is_some() && self.replaced.again(Instant::now()) {
+            let (peer, identity) = (&self.peer.name, self.peer.key.short());
+            tracing::warn!(peer, identity, "two hosts take this link from each other: was a state folder copied?");
+        }
         self.session.replace(session)
     }
 
@@ -253,5 +289,19 @@ impl Drop for Dialling {
             };
             entry.place.send_if_modified(held);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_comes_again_and_again_is_two() {
+        let (mut replaced, start) = (Replaced::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let said: Vec<bool> = [0, 1, 2, 3, 4, 5].into_iter().map(|second| replaced.again(at(second))).collect();
+        assert_eq!(said, [false, false, false, true, false, false], "once");
+        assert!((6..20).map(|n| replaced.again(at(20 * n))).all(|said| !said), "now and then one restarts");
     }
 }

@@ -192,3 +192,20 @@ async fn a_crowd_at_the_door_does_not_keep_peers_out_for_long() {
         assert!(!matches!(ended, Err(_) | Ok(Ok(1..))));
     }
 }
+
+/// Loopback's second address; where a machine has none, nothing can be shown.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_from_one_address_does_not_keep_out_those_from_another() {
+    let (edge, strong) = (Ground::new(), Ground::new());
+    strong.knows(edge.key(), None);
+    let host = strong.start(|s| s.carrier = CarrierChoice::Tcp);
+    let mut crowd = Vec::new();
+    for _ in 0..64 {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into()).expect("an address of loopback");
+        crowd.push(socket.connect(host.address()).await.expect("the kernel accepts"));
+    }
+    let stream = timeout(Duration::from_secs(1), accepted(&host, &edge)).await;
+    assert!(stream.is_ok(), "it waited for strangers");
+}
