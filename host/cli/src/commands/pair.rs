@@ -40,7 +40,7 @@ Examples
   bps pair --allow none --name camera         # lets the other do nothing here, but uses it
   bps unpair camera                           # takes it back, also while `bps serve` runs
 
-A `bps serve` that listens for hosts sees a new pairing at once; one that was started before there were any must be restarted.";
+A running `bps serve` sees a new pairing within a second, and begins to listen with the first.";
 
 const IT_MAY: &str = "What the other host may do here";
 
