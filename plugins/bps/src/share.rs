@@ -100,12 +100,14 @@ impl<'s, 'c> Sharing<'s, 'c> {
     /// or than it takes until the device has its next place where places are what is scarce, counted from when the first of
     /// them came. Messages that leave sooner take all places, and who comes then waits for a round trip.
     pub(crate) fn gather(&self, choice: &Choice<'_>, rows: u32) -> f64 {
+        if choice.planned.lane.tail.is_none() {
+            return 0.0;
+        }
         let unnoticed = (choice.scores[0] * GATHER_SHARE).min(GATHER_MAX);
         let spans = choice.way.spans(rows);
-        let place = Some(choice.way.apart(&spans)).filter(|apart| *apart > spans.slowest());
-        let most = place.map_or(unnoticed, |place| unnoticed.max(place));
-        let is_enough = choice.planned.lane.tail.is_none() || f64::from(rows) >= self.line.coming * most;
-        if is_enough { 0.0 } else { most - self.line.since }
+        let apart = choice.way.apart(&spans);
+        let most = if apart > spans.slowest() { unnoticed.max(apart) } else { unnoticed };
+        if f64::from(rows) >= self.line.coming * most { 0.0 } else { most - self.line.since }
     }
 
     /// At least one, and no more than a batch.

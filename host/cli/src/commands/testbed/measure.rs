@@ -159,8 +159,8 @@ impl Measure<'_> {
         session.heal().await?;
         session.swap(&setup.contenders[0], setup.seed).await?;
         let begins = Instant::now() + AHEAD;
-        let (settle, opens) = (WARM_UP, begins + WARM_UP);
-        let work = Work { shape: setup.shape, settle, span: Duration::ZERO, seed: setup.seed, opens };
+        let (span, opens) = (Duration::ZERO, begins + WARM_UP);
+        let work = Work { shape: setup.shape, settle: WARM_UP, span, seed: setup.seed, opens };
         for load in loads(session, questions, work, begins).await? {
             load.await.context("a thread of load panicked")??;
         }
