@@ -39,6 +39,8 @@ pub struct Scheduler {
     ledger: Ledger,
     slot: PolicySlot,
     snapshot: Snapshot,
+    /// Why the policy is to be asked, if it is: noted and not settled yet.
+    trigger: Option<Trigger>,
     /// When the policy wants to be asked again at the latest.
     wake_policy: Option<Nanos>,
     /// Corrected tables the policy has not been told yet.
@@ -66,6 +68,7 @@ impl Scheduler {
             ledger: Ledger::default(),
             slot: PolicySlot::new(stopwatch, log),
             snapshot: Snapshot::default(),
+            trigger: None,
             wake_policy: None,
             corrected: VecDeque::new(),
             outcomes: Vec::new(),
@@ -78,12 +81,28 @@ impl Scheduler {
     /// Takes an event at a time (which never runs backwards: an earlier one counts as the latest) and appends what is
     /// to be done.
     pub fn handle(&mut self, event: Event, now: Nanos, actions: &mut Vec<Action>) {
+        self.note(event, now, actions);
+        self.settle(actions);
+    }
+
+    /// The first half of [`handle`](Self::handle): everything but asking the policy. [`settle`](Self::settle) has to follow;
+    /// events that came together may be noted one after another first, so that one decision serves them all.
+    pub fn note(&mut self, event: Event, now: Nanos, actions: &mut Vec<Action>) {
         self.now = self.now.max(now);
         self.expire(actions);
         self.expire_arrivals(actions);
         let timed_out = self.time_out(actions);
         let trigger = self.take(event, actions);
-        if let Some(trigger) = trigger.or(timed_out).or_else(|| self.timer_due()) {
+        // Of several the first is told; only that it is new is more important to a policy.
+        let is_first = self.trigger.is_none() || trigger == Some(Trigger::Activation);
+        if is_first && let Some(trigger) = trigger.or(timed_out) {
+            self.trigger = Some(trigger);
+        }
+    }
+
+    /// The second half: asks the policy if there is anything to ask, tells it what it should know, and plans ahead.
+    pub fn settle(&mut self, actions: &mut Vec<Action>) {
+        if let Some(trigger) = self.trigger.take().or_else(|| self.timer_due()) {
             self.ask_if_runnable(trigger, actions);
         }
         self.watch(actions);

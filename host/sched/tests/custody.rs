@@ -165,6 +165,8 @@ enum Step {
     Standing(bool),
     Arrive { model: u32, rows: u32, stages: u8, deadline_ms: Option<u64> },
     Withdraw(usize),
+    /// The next events come together: the policy is asked after the last of them.
+    Together(u8),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -191,6 +193,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             |(model, rows, stages, deadline_ms)| Step::Arrive { model, rows, stages, deadline_ms },
         ),
         1 => any::<usize>().prop_map(Step::Withdraw),
+        3 => (1..8u8).prop_map(Step::Together),
     ];
     proptest::collection::vec(step, 1..250)
 }
@@ -211,6 +214,8 @@ struct Driver {
     /// Executions for other hosts that have no receipt yet.
     joints: u64,
     rebuild: Option<bps_types::Generation>,
+    /// Events that are still to be noted before the policy is asked.
+    together: u8,
 }
 
 impl Driver {
@@ -229,6 +234,7 @@ impl Driver {
             guests_seen: 0,
             joints: 0,
             rebuild: None,
+            together: 0,
         };
         driver.feed(Event::World(world(1, MODELS)));
         driver
@@ -236,7 +242,11 @@ impl Driver {
 
     fn feed(&mut self, event: Event) {
         let mut actions = Vec::new();
-        self.scheduler.handle(event, self.now, &mut actions);
+        self.scheduler.note(event, self.now, &mut actions);
+        if self.together == 0 {
+            self.scheduler.settle(&mut actions);
+        }
+        self.together = self.together.saturating_sub(1);
         for action in actions {
             self.carry_out(action);
         }
@@ -420,6 +430,7 @@ impl Driver {
                     self.feed(Event::Withdraw(id));
                 }
             }
+            Step::Together(count) => self.together = count,
             Step::Pass(ms) => {
                 self.now += Nanos::from_millis(ms);
                 self.feed(Event::Tick);
@@ -464,6 +475,7 @@ impl Driver {
 
     /// Lets everything end: devices up, every execution answered, the policy out of the way.
     fn drain(&mut self) {
+        self.together = 0;
         for device in 0..DEVICES {
             self.feed(Event::Device { device: DeviceId(device), up: true });
         }

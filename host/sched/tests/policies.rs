@@ -109,6 +109,10 @@ impl Bench {
     fn feed(&mut self, event: Event) {
         let mut actions = Vec::new();
         self.scheduler.handle(event, self.now, &mut actions);
+        self.carry_out(actions);
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::Run(run) => self.runs.push(run),
@@ -146,21 +150,24 @@ impl Bench {
         self.swaps.last().cloned().expect("a swap is reported")
     }
 
+    fn request(&mut self) -> Request {
+        self.asked += 1;
+        Request {
+            id: RequestId(self.asked),
+            model: ModelId(0),
+            shape_key: 0,
+            rows: 1,
+            bytes: 1,
+            priority: 0,
+            deadline: None,
+            constraints: 0,
+            trace: None,
+        }
+    }
+
     fn submit(&mut self, count: u64) {
         for _ in 0..count {
-            self.asked += 1;
-            let id = RequestId(self.asked);
-            let request = Request {
-                id,
-                model: ModelId(0),
-                shape_key: 0,
-                rows: 1,
-                bytes: 1,
-                priority: 0,
-                deadline: None,
-                constraints: 0,
-                trace: None,
-            };
+            let request = self.request();
             self.feed(Event::Submit(request));
         }
     }
@@ -430,4 +437,22 @@ fn queues_are_bounded() {
     bench.submit(6);
     assert_eq!(bench.refused, [(5, Refusal::QueueFull), (6, Refusal::QueueFull)]);
     assert_eq!(bench.scheduler.ledger().refused, 2);
+}
+
+#[test]
+fn what_comes_together_is_decided_together() {
+    let mut bench = Bench::new(Config::default());
+    bench.swap("pairs", |snapshot| batches_of(2, snapshot));
+    let (mut actions, before) = (Vec::new(), bench.scheduler.drain_decide_times().count());
+    for _ in 0..2 {
+        let request = bench.request();
+        bench.scheduler.note(Event::Submit(request), bench.now, &mut actions);
+    }
+    assert!(actions.is_empty(), "nothing is decided before all of it is known: {actions:?}");
+    bench.scheduler.settle(&mut actions);
+    bench.carry_out(actions);
+    assert_eq!(bench.runs.iter().map(|run| run.rows).collect::<Vec<_>>(), [2]);
+    assert_eq!((before, bench.scheduler.drain_decide_times().count()), (0, 1));
+    bench.finish_all();
+    assert_eq!(bench.answered, [1, 2]);
 }

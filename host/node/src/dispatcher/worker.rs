@@ -14,8 +14,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// Messages taken at one wake before timers are looked at again: a flood must not starve them.
-const BURST_MAX: usize = 256;
+/// Messages taken together before the policy is asked and timers are looked at: a flood must starve neither.
+const BURST_MAX: usize = 64;
 /// A wake that is due already waits this long: while a policy's timer is due and no device is free, nothing can be done.
 const WAKE_MIN: Nanos = Nanos::from_micros(100);
 /// Generations whose seed is remembered.
@@ -38,6 +38,8 @@ pub(super) struct Worker {
     /// Read once per message.
     now: Nanos,
     wake_at: Option<Nanos>,
+    /// Nothing has been fed since the last decision.
+    is_settled: bool,
     /// When the status must be published, if it may have changed.
     publish_at: Option<Nanos>,
     ledger: Ledger,
@@ -73,6 +75,7 @@ impl Worker {
             decide_times: Vec::new(),
             now: clock::now(),
             wake_at: None,
+            is_settled: true,
             publish_at: None,
             ledger: Ledger::default(),
             swap_reply: None,
@@ -90,8 +93,8 @@ impl Worker {
             self.now = clock::now();
             if let Some(message) = first {
                 self.take(message);
-                for message in receiver.try_iter().take(BURST_MAX) {
-                    // Handling one takes long enough that an execution may have ended meanwhile.
+                // What has come meanwhile is decided together: each decision is a call into the policy.
+                for message in receiver.try_iter().take(BURST_MAX - 1) {
                     self.now = clock::now();
                     self.take(message);
                 }
@@ -100,6 +103,7 @@ impl Worker {
                 self.wake_at = None;
                 self.feed(Event::Tick);
             }
+            self.settle();
             if self.publish_at.is_some_and(|at| at <= self.now) {
                 self.publish();
             }
@@ -205,6 +209,7 @@ impl Worker {
     fn switch(&mut self, event: Event, seed: Option<u64>, reply: oneshot::Sender<SwapReport>) {
         self.swap_reply = Some(reply);
         self.feed(event);
+        self.settle();
         // Where the scheduler had nothing to say, the dropped reply says so.
         self.swap_reply = None;
         match seed {
@@ -227,14 +232,27 @@ impl Worker {
         self.publish();
     }
 
-    /// One event through the scheduler, and everything it asks for.
+    /// One event into the scheduler, and everything it asks for but for decisions: those are [`settle`](Self::settle)'s.
     pub(super) fn feed(&mut self, event: Event) {
+        let now = self.now;
+        self.with_scheduler(|scheduler, actions| scheduler.note(event, now, actions));
+        self.is_settled = false;
+        self.publish_at.get_or_insert(self.now + PUBLISH_EVERY);
+    }
+
+    /// The decision on all that has been fed, if anything has.
+    fn settle(&mut self) {
+        if !std::mem::replace(&mut self.is_settled, true) {
+            self.with_scheduler(Scheduler::settle);
+        }
+    }
+
+    fn with_scheduler(&mut self, does: impl FnOnce(&mut Scheduler, &mut Vec<Action>)) {
         let mut actions = std::mem::take(&mut self.actions);
-        self.scheduler.handle(event, self.now, &mut actions);
+        does(&mut self.scheduler, &mut actions);
         self.account();
         actions.drain(..).for_each(|action| self.carry_out(action));
         self.actions = actions;
-        self.publish_at.get_or_insert(self.now + PUBLISH_EVERY);
     }
 
     fn carry_out(&mut self, action: Action) {
