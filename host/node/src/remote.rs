@@ -13,7 +13,7 @@ pub(crate) mod away;
 mod courier;
 pub(crate) mod guests;
 
-pub(crate) use courier::{Courier, Load, Parcel};
+pub(crate) use courier::{Courier, Departed, Load, Parcel};
 
 use crate::dispatcher::{Dispatcher, Message};
 use crate::models::Models;

@@ -43,6 +43,17 @@ pub(crate) struct Held {
     pub(crate) crossed: bool,
     /// It failed in company and is tried once more by itself.
     pub(crate) alone: bool,
+    /// What it takes of its host's window, of [`DISPATCH`] for each dispatch.
+    pub(crate) part: u64,
+}
+
+/// A dispatch with as many rows as its model takes at once. Windows are counted in parts of it: the pieces of one dispatch
+/// come one by one, and together are no more than it.
+pub(crate) const DISPATCH: u64 = 1 << 16;
+
+/// What so many rows take of a window. Rounded down: pieces must not be more than the whole.
+pub(crate) fn part(rows: u32, rows_max: u32) -> u64 {
+    (DISPATCH * u64::from(rows) / u64::from(rows_max.max(1))).max(1)
 }
 
 impl Held {
@@ -80,8 +91,8 @@ pub(crate) struct Arrivals {
     joints: IndexMap<ExecutionId, Joint>,
     /// Where each running arrival runs.
     running: IndexMap<ArrivalId, ExecutionId>,
-    /// Dispatches on each device and bytes, by host.
-    held: IndexMap<(HostId, DeviceId), u32>,
+    /// What each host has on each device, in parts of a dispatch, and its bytes.
+    held: IndexMap<(HostId, DeviceId), u64>,
     bytes: IndexMap<HostId, u64>,
     next_group: u32,
     next_sequence: u64,
@@ -100,8 +111,8 @@ impl Arrivals {
         self.places.is_empty()
     }
 
-    /// What a host has here: dispatches on a device, and bytes.
-    pub(crate) fn load(&self, host: HostId, device: DeviceId) -> (u32, u64) {
+    /// What a host has here: parts of dispatches on a device, and bytes.
+    pub(crate) fn load(&self, host: HostId, device: DeviceId) -> (u64, u64) {
         (self.held.get(&(host, device)).copied().unwrap_or(0), self.bytes.get(&host).copied().unwrap_or(0))
     }
 
@@ -109,11 +120,12 @@ impl Arrivals {
         self.places.contains_key(&id) || self.running.contains_key(&id)
     }
 
-    /// Takes an arrival in; false when there are as many stage queues as a snapshot may show.
-    pub(crate) fn push(&mut self, arrival: Arrival, now: Nanos) -> bool {
+    /// Takes an arrival in that takes `part` of its host's window; false when there are as many stage queues as a snapshot
+    /// may show.
+    pub(crate) fn push(&mut self, arrival: Arrival, part: u64, now: Nanos) -> bool {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.put(Held { arrival, arrived: now, sequence, crossed: true, alone: false })
+        self.put(Held { arrival, arrived: now, sequence, crossed: true, alone: false, part })
     }
 
     /// Puts one in line that was taken out.
@@ -130,7 +142,7 @@ impl Arrivals {
         }
         let Some(group) = self.groups.get_mut(&range) else { return false };
         let (key, arrival) = (held.key(), &held.arrival);
-        *self.held.entry((arrival.host, range.device)).or_default() += 1;
+        *self.held.entry((arrival.host, range.device)).or_default() += held.part;
         *self.bytes.entry(arrival.host).or_default() += arrival.bytes;
         self.places.insert(arrival.id, (range, key));
         group.rows += u64::from(arrival.rows);
@@ -144,13 +156,14 @@ impl Arrivals {
         let group = self.groups.get_mut(&range)?;
         let held = group.line.remove(&key)?;
         group.rows -= u64::from(held.arrival.rows);
-        self.forget(&held.arrival, range.device);
+        self.forget(&held, range.device);
         Some(held)
     }
 
-    fn forget(&mut self, arrival: &Arrival, device: DeviceId) {
-        if let Some(count) = self.held.get_mut(&(arrival.host, device)) {
-            *count = count.saturating_sub(1);
+    fn forget(&mut self, held: &Held, device: DeviceId) {
+        let arrival = &held.arrival;
+        if let Some(parts) = self.held.get_mut(&(arrival.host, device)) {
+            *parts = parts.saturating_sub(held.part);
         }
         if let Some(bytes) = self.bytes.get_mut(&arrival.host) {
             *bytes = bytes.saturating_sub(arrival.bytes);
@@ -199,7 +212,7 @@ impl Arrivals {
         for (_, held) in &joint.members {
             let Some(held) = held else { continue };
             self.running.swap_remove(&held.arrival.id);
-            self.forget(&held.arrival, joint.range.device);
+            self.forget(held, joint.range.device);
         }
         Some(joint)
     }
@@ -211,7 +224,7 @@ impl Arrivals {
         let device = joint.range.device;
         let slot = joint.members.iter_mut().find(|(_, h)| h.as_ref().is_some_and(|h| h.arrival.id == id))?;
         let held = slot.1.take()?;
-        self.forget(&held.arrival, device);
+        self.forget(&held, device);
         Some(held)
     }
 

@@ -1,8 +1,8 @@
 //! What things cost: tables measured beforehand, corrected by what executions really take.
 
 use crate::PlanStage;
-use bps_types::Nanos;
 use bps_types::policy::{CodecInfo, TABLE_BATCHES, Table, TableKind};
+use bps_types::{DeviceId, HostId, Nanos};
 use indexmap::IndexMap;
 
 /// Weight of a new observation in a smoothed ratio.
@@ -15,6 +15,8 @@ const OBSERVED_STEP: f32 = 4.0;
 const REPUBLISH_RATIO: f32 = 1.25;
 /// And not more often than this.
 const REPUBLISH_EVERY: Nanos = Nanos::from_millis(250);
+/// The codec that changes nothing.
+const RAW: u8 = 0;
 /// Bits of an element that travels as it is.
 const RAW_BITS: f32 = 32.0;
 /// Arrivals are averaged over this many seconds.
@@ -98,7 +100,8 @@ pub(crate) struct Costs {
     others: IndexMap<(u32, u32, u8, TableKind), Table>,
     losses: Vec<Table>,
     rates: IndexMap<u8, Vec<u8>>,
-    bits_told: IndexMap<(u32, u32, u8, TableKind), Nanos>,
+    /// What policies know of bits, and since when.
+    bits_told: IndexMap<(u32, u32, u8, TableKind), (Nanos, Vec<f32>)>,
 }
 
 impl Costs {
@@ -120,7 +123,11 @@ impl Costs {
             self.losses.retain(|t| (t.model, t.codec) != (table.model, table.codec));
             self.losses.push(table.clone());
         }
-        self.others.insert((table.model, table.device, table.codec, table.kind), table);
+        let key = (table.model, table.device, table.codec, table.kind);
+        if table.kind == TableKind::CodecBits {
+            self.bits_told.insert(key, (Nanos::ZERO, table.values.clone()));
+        }
+        self.others.insert(key, table);
         true
     }
 
@@ -185,21 +192,29 @@ impl Costs {
         let predicted = self.crossing_bytes(model, stage, rows);
         let column = if self.rates.get(&stage.codec)?.is_empty() { 0 } else { self.rate_column(stage)? };
         let key = (model, 0, stage.codec, TableKind::CodecBits);
-        let table = self.others.get_mut(&key)?;
+        let (table, told) = (self.others.get_mut(&key)?, self.bits_told.get_mut(&key)?);
         let index = stage.from_cut as usize * (*table.shape.get(1)? as usize) + column;
-        let value = table.values.get_mut(index)?;
+        let (value, known) = (table.values.get_mut(index)?, told.1.get_mut(index)?);
         if predicted == 0 || bytes == 0 {
             return None;
         }
         let ratio = (bytes as f64 / predicted as f64) as f32;
         *value = (*value * (1.0 + SMOOTHING * (ratio - 1.0))).clamp(1e-3, 64.0);
-        let told = self.bits_told.entry(key).or_default();
-        let moved = !(1.0 / REPUBLISH_RATIO..REPUBLISH_RATIO).contains(&ratio);
-        if !moved || now.since(*told) < REPUBLISH_EVERY {
+        let moved = !(1.0 / REPUBLISH_RATIO..REPUBLISH_RATIO).contains(&(*value / *known));
+        if !moved || now.since(told.0) < REPUBLISH_EVERY {
             return None;
         }
-        *told = now;
+        *told = (now, table.values.clone());
         Some(table.clone())
+    }
+
+    /// Learns how many bytes a request's input takes as it is. Tables say how the model takes it; a client may send an image
+    /// as bytes, a quarter of that. A codec that is never used corrects nothing, and what is believed too dear is never
+    /// used: so this is learned from every request, wherever it goes.
+    pub(crate) fn observe_input(&mut self, model: u32, rows: u32, bytes: u64, now: Nanos) -> Option<Table> {
+        let (device, host) = (DeviceId(0), HostId(0));
+        let raw = PlanStage { device, host, from_cut: 0, until_cut: 0, codec: RAW, rate: 0 };
+        self.observe_bytes(model, &raw, rows, bytes, now)
     }
 
     /// Learns from an execution. Returns the corrected table when policies should hear of it.
@@ -292,6 +307,23 @@ mod tests {
         assert!(told.is_some_and(|t| t.measured));
         let other = costs.predict(1, 2, 1, 0, 2).0;
         assert!((250..=350).contains(&other), "another batch size follows from afar: {other}");
+    }
+
+    #[test]
+    fn requests_tell_what_an_input_takes_as_it_is() {
+        let mut costs = Costs::default();
+        let of = |kind, shape, values| Table { kind, shape, values, device: 0, ..table(0.0) };
+        costs.insert(of(TableKind::CutBytes, vec![2], vec![256.0, 40.0]));
+        costs.insert(of(TableKind::CodecBits, vec![2, 1], vec![32.0, 32.0]));
+        costs.rates.insert(RAW, vec![]);
+        let mut told = vec![];
+        for i in 0..2_000 {
+            told.extend(costs.observe_input(1, 1, 64, Nanos::from_millis(1_000 + i)));
+        }
+        let bits = |table: &Table| table.values.clone();
+        assert!(told.len() <= 5, "{told:?}");
+        let last = told.last().map(bits).unwrap_or_default();
+        assert!((7.9..10.1).contains(&last[0]) && last[1] == 32.0, "a byte for each of 64: {last:?}");
     }
 
     #[test]

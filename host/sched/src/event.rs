@@ -198,8 +198,10 @@ pub struct StageTime {
 /// Bytes that crossed links.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Crossing {
-    /// Encoded input of the first stage that left this host.
+    /// The message with the input of the first stage that left this host.
     pub sent: u64,
+    /// Of it the encoded values alone: what a codec is judged by. Beside a few small rows the rest of a message is much.
+    pub values: u64,
     /// The answer.
     pub received: u64,
 }

@@ -58,7 +58,8 @@ pub struct WholeOnly {
 pub struct Guest {
     /// Which.
     pub host: HostId,
-    /// Dispatches on each device, waiting and running.
+    /// Dispatches on each device, waiting and running; counted in rows, as full ones, so that the pieces of one are no more
+    /// than it.
     pub window: u32,
     /// Bytes of its activations.
     pub bytes_max: u64,

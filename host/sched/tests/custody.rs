@@ -151,7 +151,13 @@ impl Policy for Scripted {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Submit { model: u32, shape: u64, rows: u32, deadline_ms: Option<u64>, priority: u8 },
+    Submit {
+        model: u32,
+        shape: u64,
+        rows: u32,
+        deadline_ms: Option<u64>,
+        priority: u8,
+    },
     Cancel(usize),
     Finish(usize),
     Fail(usize, u8),
@@ -163,7 +169,12 @@ enum Step {
     Pass(u64),
     Link(bool, bool),
     Standing(bool),
-    Arrive { model: u32, rows: u32, stages: u8, deadline_ms: Option<u64> },
+    Arrive {
+        model: u32,
+        rows: u32,
+        stages: u8,
+        deadline_ms: Option<u64>,
+    },
     Withdraw(usize),
     /// The next events come together: the policy is asked after the last of them.
     Together(u8),
@@ -462,7 +473,7 @@ impl Driver {
         let elapsed = Nanos::from_millis(1);
         if self.away.remove(&execution) {
             let stages = vec![StageTime { waited: None, began: self.now, elapsed, batch_rows: 1 }];
-            self.feed(Event::Answered { execution, stages, bytes: Crossing { sent: 9, received: 1 } });
+            self.feed(Event::Answered { execution, stages, bytes: Crossing { sent: 9, values: 8, received: 1 } });
         } else {
             self.feed(Event::Done { execution, elapsed, coding: Nanos(1) });
         }

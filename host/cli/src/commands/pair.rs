@@ -76,7 +76,8 @@ pub(crate) struct PairArgs {
         help_heading = IT_MAY
     )]
     allow: Rights,
-    /// Dispatches it may have here at once, per device; `window` under [peers] in bps.toml (4) bounds it, too.
+    /// Dispatches it may have here at once, per device, the pieces of one counted together; `window` under [peers] in bps.toml
+    /// (4) bounds it, too.
     #[arg(
         long,
         value_name = "N",

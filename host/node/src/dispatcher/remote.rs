@@ -6,7 +6,7 @@ use super::worker::Worker;
 use crate::peers::Peers;
 use crate::remote::away::{self, Numbers, Verdict};
 use crate::remote::guests::GuestBook;
-use crate::remote::{Courier, Incoming};
+use crate::remote::{Courier, Departed, Incoming};
 use bps_sched::{Advance, Crossing, Event, Failure, FailureKind, Forward, Rejection};
 use bps_types::{ArrivalId, ExecutionId, HostId, Nanos};
 use bps_wire::Answer;
@@ -114,12 +114,12 @@ impl Worker {
                 self.book.release(id);
                 self.feed(Event::Failed { execution: id, failure });
             }
-            Verdict::Done(tensors, stages, sent) => {
+            Verdict::Done(tensors, stages, Departed { sent, values }) => {
                 let elapsed = stages.iter().fold(Nanos::ZERO, |sum, s| sum + s.elapsed);
                 if let Some(execution) = self.book.finished(id, Finished { tensors, packed: vec![], elapsed }) {
                     execution.model.executed(execution.rows, elapsed);
                 }
-                self.feed(Event::Answered { execution: id, stages, bytes: Crossing { sent, received } });
+                self.feed(Event::Answered { execution: id, stages, bytes: Crossing { sent, values, received } });
             }
         }
     }

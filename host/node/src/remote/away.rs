@@ -1,22 +1,21 @@
 //! Stages of this host's own plans on other hosts: how they are handed over, and what of an answer is believed.
 
-use super::{Courier, Load, Parcel};
+use super::{Courier, Departed, Load, Parcel};
 use crate::clock;
 use crate::models::ServedModel;
 use crate::peers::Peers;
 use bps_sched::{Failure, FailureKind, Forward, PlanStage, StageTime};
 use bps_types::{ExecutionId, HostId, HostTensor, Nanos};
 use bps_wire::{Answer, DeniedKind, Execute, OUTPUT_CUT, Route, StageReport};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What is remembered of a plan that left.
 pub(crate) struct Away {
     /// Hosts that may answer.
     hosts: Vec<HostId>,
     stages: usize,
-    /// Bytes of its frame, once it has been sent.
-    sent: Arc<AtomicU64>,
+    /// What went, once it has.
+    sent: Arc<OnceLock<Departed>>,
 }
 
 /// Numbers of dispatches on the wire: an answer to an earlier run of this host must not fit one of this run.
@@ -63,11 +62,11 @@ pub(crate) fn hand_over(
         reports: vec![],
         tensors: vec![],
     };
-    let sent = Arc::new(AtomicU64::new(0));
+    let sent = Arc::new(OnceLock::new());
     let hears = {
         let sent = sent.clone();
-        Box::new(move |result: Result<u64, Failure>| match result {
-            Ok(bytes) => sent.store(bytes, Ordering::Relaxed),
+        Box::new(move |result: Result<Departed, Failure>| match result {
+            Ok(departed) => _ = sent.set(departed),
             Err(failure) => failed(failure),
         })
     };
@@ -88,7 +87,7 @@ fn route(peers: &Peers, stage: &PlanStage, cut_count: u32) -> Option<Route> {
 /// What an answer is worth.
 pub(crate) enum Verdict {
     /// Outputs, how the stages went, and the bytes that were sent for it.
-    Done(Vec<HostTensor>, Vec<StageTime>, u64),
+    Done(Vec<HostTensor>, Vec<StageTime>, Departed),
     /// It failed.
     Failed(Failure),
     /// It is not from a host of the plan.
@@ -134,7 +133,9 @@ impl Away {
         }
         let reports = answer.reports.iter().rev().take(self.stages).rev();
         let times = reports.map(|r| time(peers, r)).collect();
-        Verdict::Done(tensors, times, self.sent.load(Ordering::Relaxed))
+        // An answer may be here before the courier has said that it is done.
+        let sent = self.sent.get().copied().unwrap_or_default();
+        Verdict::Done(tensors, times, sent)
     }
 }
 

@@ -44,8 +44,17 @@ pub(crate) enum Parcel {
     },
 }
 
-/// What becomes of a stage's sending: the bytes of its frame, or why it did not go.
-pub(crate) type Sent = Box<dyn FnOnce(Result<u64, Failure>) + Send>;
+/// What becomes of a stage's sending: what went, or why it did not go.
+pub(crate) type Sent = Box<dyn FnOnce(Result<Departed, Failure>) + Send>;
+
+/// Bytes that went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Departed {
+    /// Of the frame.
+    pub(crate) sent: u64,
+    /// Of the encoded values in it.
+    pub(crate) values: u64,
+}
 
 /// The input of a stage.
 pub(crate) enum Load {
@@ -89,8 +98,10 @@ fn deliver(parcels: &Receiver<Parcel>, peers: &Peers) {
             Parcel::Stage { to, mut execute, load, pixels, sent } => {
                 let stage = execute.route.first().map_or((0, 0), |r| (r.codec, r.rate));
                 let result = encode(load, stage, pixels.as_ref()).and_then(|tensors| {
+                    let values = tensors.iter().map(|packed| packed.data.len() as u64).sum();
                     execute.tensors = tensors;
-                    peers.send(to, Message::Execute(*execute)).map_err(|e| unsent(&e))
+                    let sent = peers.send(to, Message::Execute(*execute)).map_err(|e| unsent(&e))?;
+                    Ok(Departed { sent, values })
                 });
                 sent(result);
             }

@@ -1,6 +1,6 @@
 //! Stages that came from other hosts: what is checked before they wait, and what they have with them.
 
-use super::{Courier, Load, Parcel, accept, denied};
+use super::{Courier, Departed, Load, Parcel, accept, denied};
 use crate::clock;
 use crate::models::InFlight;
 use crate::peers::{Peers, Roster};
@@ -205,7 +205,7 @@ fn pass_on(mut guest: Guest, host: HostId, left: &Left<'_>, mine: Result<Vec<Hos
     let pixels = guest.in_flight.model().pixels.clone();
     let execute = Box::new(guest.execute.clone());
     let back = courier.clone();
-    let sent = Box::new(move |result: Result<u64, bps_sched::Failure>| {
+    let sent = Box::new(move |result: Result<Departed, bps_sched::Failure>| {
         if let Err(failure) = result {
             answer(guest, Err(denied(DeniedKind::Lost, failure.message)), &back);
         }

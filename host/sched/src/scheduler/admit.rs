@@ -42,6 +42,8 @@ impl Scheduler {
             return Err(Refusal::QueueFull);
         }
         let line = self.queues.line_for(&request).ok_or(Refusal::QueueFull)?;
+        let seen = self.costs.observe_input(request.model.0, request.rows, request.bytes, self.now);
+        self.corrected.extend(seen);
         if let Some(deadline) = request.deadline {
             self.deadlines.insert((deadline, request.id));
         }

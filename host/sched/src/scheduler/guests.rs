@@ -2,7 +2,7 @@
 
 use super::Scheduler;
 use super::dispatch::TIMEOUT_FACTOR;
-use crate::arrivals::{Held, Joint, Range};
+use crate::arrivals::{self, Held, Joint, Range};
 use crate::check::InvalidRow;
 use crate::estimate::Observation;
 use crate::flight::Author;
@@ -19,7 +19,7 @@ impl Scheduler {
         let id = arrival.id;
         let taken = self
             .check_arrival(&arrival)
-            .and_then(|()| if self.arrivals.push(arrival, self.now) { Ok(()) } else { Err(Rejection::Busy) });
+            .and_then(|part| if self.arrivals.push(arrival, part, self.now) { Ok(()) } else { Err(Rejection::Busy) });
         match taken {
             Ok(()) => {
                 self.ledger.guests.arrived += 1;
@@ -34,7 +34,8 @@ impl Scheduler {
         }
     }
 
-    fn check_arrival(&self, arrival: &Arrival) -> Result<(), Rejection> {
+    /// What it takes of its host's window, if it may come in.
+    fn check_arrival(&self, arrival: &Arrival) -> Result<u64, Rejection> {
         let forbidden = |text: &str| Rejection::Forbidden(text.to_owned());
         let guest = self.world.guests.iter().find(|g| g.host == arrival.host);
         let guest = guest.ok_or_else(|| forbidden("no right to execute here"))?;
@@ -63,11 +64,14 @@ impl Scheduler {
         if arrival.deadline.is_some_and(|d| d <= self.now) {
             return Err(Rejection::Expired);
         }
+        let part = arrivals::part(arrival.rows, model.batch_max);
         let (held, bytes) = self.arrivals.load(arrival.host, first.device);
-        if held >= guest.window || bytes.saturating_add(arrival.bytes) > guest.bytes_max {
+        if held + part > u64::from(guest.window) * arrivals::DISPATCH
+            || bytes.saturating_add(arrival.bytes) > guest.bytes_max
+        {
             return Err(Rejection::Busy);
         }
-        Ok(())
+        Ok(part)
     }
 
     /// Its sender does not want it any more.

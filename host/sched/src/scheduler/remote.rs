@@ -65,7 +65,7 @@ impl Scheduler {
         let Some(mut flight) = self.flights.take(execution) else { return self.stale(execution, actions) };
         flight.bytes += bytes.sent + bytes.received;
         let first = flight.plan.stages[flight.stage];
-        let seen = self.costs.observe_bytes(flight.model.0, &first, flight.rows, bytes.sent, self.now);
+        let seen = self.costs.observe_bytes(flight.model.0, &first, flight.rows, bytes.values, self.now);
         self.corrected.extend(seen);
         self.leave_devices(&mut flight, stages);
         self.go_on(flight, execution, actions)

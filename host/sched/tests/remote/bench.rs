@@ -235,7 +235,7 @@ impl Bench {
         let (elapsed, waited) = (Nanos::from_micros(50), Some(Nanos::from_micros(7)));
         let time = StageTime { waited, began: self.now, elapsed, batch_rows: forward.rows };
         let stages = vec![time; forward.stages.len()];
-        let bytes = Crossing { sent: 100, received: 11 };
+        let bytes = Crossing { sent: 100, values: 100, received: 11 };
         self.feed(Event::Answered { execution: forward.execution, stages, bytes });
     }
 
@@ -256,18 +256,26 @@ impl Bench {
         deadline: Option<Nanos>,
         trace: Option<Trace>,
     ) {
-        self.feed(Event::Arrive(Arrival {
-            id: ArrivalId(id),
-            host: THERE,
-            origin,
-            model: MODEL,
-            stages,
-            rows: 2,
-            bytes: 20,
-            priority: 0,
-            deadline,
-            trace,
-        }));
+        self.feed(Event::Arrive(Arrival { origin, stages, deadline, trace, ..arrival(id) }));
+    }
+
+    pub(crate) fn arrive_with(&mut self, id: u64, rows: u32, bytes: u64) {
+        self.feed(Event::Arrive(Arrival { rows, bytes, ..arrival(id) }));
+    }
+}
+
+fn arrival(id: u64) -> Arrival {
+    Arrival {
+        id: ArrivalId(id),
+        host: THERE,
+        origin: THERE,
+        model: MODEL,
+        stages: vec![leg(0, 1, 2)],
+        rows: 2,
+        bytes: 20,
+        priority: 0,
+        deadline: None,
+        trace: None,
     }
 }
 

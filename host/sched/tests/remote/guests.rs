@@ -117,9 +117,14 @@ fn what_cannot_be_executed_here_is_given_back_at_once() {
 
 #[test]
 fn a_guest_has_a_window_and_a_quota() {
-    let mut bench = Bench::linked(idles);
-    (1..=4).for_each(|id| bench.arrive(id, vec![leg(0, 1, 2)], None));
-    assert_eq!(bench.rejected, [(ArrivalId(4), Rejection::Busy)], "a window of three");
+    // (rows and bytes of each, how many are taken): a window of three dispatches of a model that takes eight rows, and a
+    // hundred bytes. Pieces of a dispatch are together no more than it.
+    for (rows, bytes, taken) in [(8, 1, 3), (2, 1, 12), (3, 1, 8), (1, 1, 24), (2, 20, 5), (2, 101, 0)] {
+        let mut bench = Bench::linked(idles);
+        (1..=30).for_each(|id| bench.arrive_with(id, rows, bytes));
+        assert_eq!(bench.rejected.len(), 30 - taken, "{rows} rows, {bytes} bytes");
+        assert!(bench.rejected.iter().all(|(_, reason)| *reason == Rejection::Busy));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::bench::{
     Bench, FAR, HERE, MODEL, PREFIX, THERE, gathers, goes_far, goes_there, leg, only_there, splits, trace,
 };
 use bps_sched::{Crossing, Event, FailureKind, Input, Verdict, WholeOnly, World};
+use bps_types::policy::{Table, TableKind};
 use bps_types::{DeviceId, Nanos, RequestId};
 
 #[test]
@@ -27,6 +28,34 @@ fn a_split_plan_runs_its_head_here_and_its_tail_there() {
     assert!(receipt.stages.iter().all(|s| s.measured.is_some() && s.began.is_some()), "{receipt:?}");
     let waited: Vec<_> = receipt.stages.iter().map(|s| s.waited).collect();
     assert_eq!(waited, [None, Some(Nanos::from_micros(7))], "what it waited there is told apart");
+}
+
+#[test]
+fn a_codec_is_judged_by_its_values_and_not_by_the_message_around_them() {
+    // (bytes of the values of a row that is told to take ten, whether its bits are corrected)
+    for (values, is_corrected) in [(10, false), (5, true)] {
+        let mut bench = Bench::linked(goes_there);
+        bench.feed(Event::Table(Table {
+            epoch: 1,
+            model: MODEL.0,
+            device: 0,
+            codec: 0,
+            kind: TableKind::CodecBits,
+            measured: false,
+            shape: vec![3, 1],
+            values: vec![32.0; 3],
+        }));
+        for _ in 0..9 {
+            bench.now += Nanos::from_secs(1);
+            bench.submit(None);
+            let (execution, bytes) = (bench.forwards.remove(0).execution, Crossing { sent: 400, values, received: 9 });
+            bench.feed(Event::Answered { execution, stages: vec![], bytes });
+        }
+        let briefing = bench.scheduler.briefing();
+        let bits = briefing.tables.iter().find(|t| t.kind == TableKind::CodecBits).map(|t| t.values[0]);
+        assert_eq!(bits.map(|bits| bits < 32.0), Some(is_corrected), "{values}: {bits:?}");
+        assert!(bits.is_some_and(|bits| bits <= 32.0));
+    }
 }
 
 #[test]
