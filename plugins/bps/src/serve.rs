@@ -248,9 +248,7 @@ impl Serve<'_> {
         let places = heads.on(choice.planned);
         let requests: Vec<Request> = bits(places).map(|at| heads.requests[at]).collect();
         let line = Line::from_requests(&requests, heads.unseen, self.model.slo, self.gather.slack_share);
-        // Of what can be given out now: others may have a use for what is not visible yet.
-        let rows_min = choice.way.fair_rows(heads.rows(places));
-        let (count, rows) = choose_pipelined(&line, rows_min, rows_max, |rows| choice.way.ends(rows));
+        let (count, rows) = choose_pipelined(&line, rows_max, |rows| choice.way.ends(rows));
         let chosen = bits(places).take(count as usize).fold(0_u32, |set, at| set | 1 << at);
         let mut batch = Batch { places: chosen, rows, piece: self.model.piece_rows(rows) };
         if choice.planned.lane.class() != LaneClass::Here && count > 1 && batch.piece == 0 {
@@ -329,8 +327,7 @@ impl Serve<'_> {
         }
         if let Some(tail) = lane.tail {
             room.give(tail, (spans.tail * count) as Nanos);
-            let rows = f64::from(batch.rows);
-            now.expect(tail, leaves, (rows, f64::from(lane.bytes) * rows), spans.tail * count);
+            now.expect(tail, leaves, f64::from(lane.bytes) * f64::from(batch.rows), spans.tail * count);
             if !probe {
                 self.in_use.insert(tail, InUse::of(lane));
             }

@@ -128,8 +128,7 @@ impl Fleet {
         }
         if let Some(device) = lane.tail {
             room.give(device, (spans.tail * count) as Nanos);
-            let rows = f64::from(head.rows);
-            now.expect(device, leaves, (rows, f64::from(lane.bytes) * rows), spans.tail * count);
+            now.expect(device, leaves, f64::from(lane.bytes) * f64::from(head.rows), spans.tail * count);
         }
         now.follow(room);
     }

@@ -81,7 +81,7 @@ pub fn choose_batch(line: &Line, rows_max: u32, start: Nanos, cost: impl Fn(u32)
         let cost = cost(rows);
         Ends { first: start.saturating_add(cost), next: cost }
     };
-    choose(line, (1, rows_max), ends, 1.0)
+    choose(line, rows_max, ends, 1.0)
 }
 
 /// When batches of one size end that follow each other on one way.
@@ -97,10 +97,9 @@ pub struct Ends {
 /// are always a little earlier, and each is work for two hosts.
 const CLOSE: f64 = 1.0;
 
-/// The same for a way of several parts that work at the same time, with no fewer than `rows_min` rows where they wait and
-/// no deadline is missed for it.
-pub fn choose_pipelined(line: &Line, rows_min: u32, rows_max: u32, ends: impl Fn(u32) -> Ends) -> (u32, u32) {
-    choose(line, (rows_min, rows_max), ends, CLOSE)
+/// The same for a way of several parts that work at the same time.
+pub fn choose_pipelined(line: &Line, rows_max: u32, ends: impl Fn(u32) -> Ends) -> (u32, u32) {
+    choose(line, rows_max, ends, CLOSE)
 }
 
 /// A batch that takes longer must earn it: nothing is answered meanwhile, and nothing in it can go elsewhere.
@@ -110,9 +109,8 @@ const LONG: Nanos = 500_000_000;
 const EARNED: f64 = 1.05;
 
 /// The largest batch that is `close` to the best; of those that take long, the smallest that is nearly as good.
-fn choose(line: &Line, (rows_min, rows_max): (u32, u32), ends: impl Fn(u32) -> Ends, close: f64) -> (u32, u32) {
-    // (deadlines missed, fewer rows than there should be, when all is done)
-    let (mut best, mut tried) = ((u64::MAX, true, u64::MAX), [None; SIZES.len() + 1]);
+fn choose(line: &Line, rows_max: u32, ends: impl Fn(u32) -> Ends, close: f64) -> (u32, u32) {
+    let (mut best, mut tried) = ((u64::MAX, u64::MAX), [None; SIZES.len() + 1]);
     let mut last = 0;
     for (tried, size) in tried.iter_mut().zip(SIZES.into_iter().chain([rows_max])) {
         let (count, rows) = line.fit(size.min(rows_max));
@@ -120,21 +118,22 @@ fn choose(line: &Line, (rows_min, rows_max): (u32, u32), ends: impl Fn(u32) -> E
             continue;
         }
         last = count;
-        let (missed, done) = judge(line, (count, rows), &ends);
-        let worth = (missed, rows < rows_min.min(rows_max), done);
+        let worth = judge(line, (count, rows), &ends);
         best = best.min(worth);
         *tried = Some((worth, (count, rows)));
     }
     // A tie goes to the larger batch: it leaves the device more time.
-    let latest = (best.2 as f64 * close) as u64;
-    let within = |worth: (u64, bool, u64), latest| (worth.0, worth.1) == (best.0, best.1) && worth.2 <= latest;
-    let largest = tried.into_iter().flatten().rev().find(|(worth, _)| within(*worth, latest.max(best.2)));
-    let Some((_, largest)) = largest else { return line.fit(rows_max) };
+    let latest = (best.1 as f64 * close) as u64;
+    let is_close = |worth: (u64, u64)| worth.0 == best.0 && worth.1 <= latest.max(best.1);
+    let Some((_, largest)) = tried.into_iter().flatten().rev().find(|(worth, _)| is_close(*worth)) else {
+        return line.fit(rows_max);
+    };
     if ends(largest.1).next <= LONG {
         return largest;
     }
-    let enough = (best.2 as f64 * EARNED) as u64;
-    tried.into_iter().flatten().find(|(worth, _)| within(*worth, enough)).map_or(largest, |(_, smallest)| smallest)
+    let enough = (best.1 as f64 * EARNED) as u64;
+    let is_enough = |worth: (u64, u64)| worth.0 == best.0 && worth.1 <= enough;
+    tried.into_iter().flatten().find(|(worth, _)| is_enough(*worth)).map_or(largest, |(_, smallest)| smallest)
 }
 
 /// (deadlines missed, when all is done) if batches of this size follow each other, the last one with what is left.
@@ -224,18 +223,6 @@ mod tests {
         assert_eq!(choose_batch(&line, 32, 0, saved), (2, 2));
         assert_eq!(choose_batch(&line, 32, 0, |rows| 30 * cost(rows)), (32, 32), "six times as many answers");
         assert_eq!(choose_batch(&line, 32, 0, |rows| Nanos::from(rows) * 3 * MS), (32, 32), "not long");
-    }
-
-    #[test]
-    fn a_dispatch_takes_its_part_of_what_waits_unless_a_deadline_is_missed_for_it() {
-        // Each takes as long as it has rows, and they follow each other at once: one by one the first is answered soonest.
-        let ends = |rows: u32| Ends { first: Nanos::from(rows) * MS, next: MS / 100 };
-        // (budget in ms (0: none), fewest rows, expected)
-        for (budget_ms, rows_min, expected) in [(0, 1, 1), (0, 8, 8), (0, 7, 8), (4, 8, 4), (9, 8, 8), (0, 99, 20)] {
-            let budget = if budget_ms == 0 { Nanos::MAX } else { budget_ms * MS };
-            let (count, _) = choose_pipelined(&line(20, budget, 0), rows_min, 32, ends);
-            assert_eq!(count, expected, "{budget_ms} ms, {rows_min} at least");
-        }
     }
 
     #[test]

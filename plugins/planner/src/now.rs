@@ -17,8 +17,6 @@ pub struct DeviceNow {
     pub credits: u32,
     /// Executions it holds.
     pub running: u32,
-    /// This host's rows that it holds, or that are on their way to it.
-    pub rows: f64,
     /// Nanoseconds until what it has been given is done.
     pub free_in: f64,
     /// What will come to it from heads that still run.
@@ -116,7 +114,6 @@ impl Now {
                 usable: device.up && near,
                 credits: device.credits,
                 running: device.running,
-                rows: 0.0,
                 free_in: if device.running == 0 && host.is_none() { 0.0 } else { device.backlog as f64 },
                 coming: Coming::default(),
                 slowdown: device.slowdown,
@@ -131,11 +128,6 @@ impl Now {
     /// executions of a device are taken to end evenly spread over its backlog.
     fn add_flights(&mut self, world: &World, snapshot: &Snapshot) {
         let device = |at: usize| snapshot.flight_devices.get(at).copied().unwrap_or_default();
-        for (id, rows) in snapshot.flight_devices.iter().zip(&snapshot.flight_rows) {
-            if let Some(holder) = self.devices.iter_mut().find(|known| known.id == *id) {
-                holder.rows += f64::from(*rows);
-            }
-        }
         for (at, mark) in snapshot.flight_tags.iter().enumerate() {
             let Some(tag) = Tag::unpack(*mark) else { continue };
             let Some(tail) = tag.tail.and_then(|place| world.info().devices.get(usize::from(place))) else { continue };
@@ -147,13 +139,12 @@ impl Now {
             let share = on_head(0, at + 1) / on_head(0, snapshot.flight_devices.len()).max(1.0);
             let leaves = self.devices.iter().find(|known| known.id == head).map_or(0.0, |head| head.free_in * share);
             let rows = f64::from(snapshot.flight_rows.get(at).copied().unwrap_or_default());
-            self.expect(tail.id, leaves, (rows, rows * tag.bytes), rows * tag.tail_nanos);
+            self.expect(tail.id, leaves, rows * tag.bytes, rows * tag.tail_nanos);
         }
     }
 
-    /// Books rows and their bytes that get on the way to a device's host in `leaves` nanoseconds, and time on the device
-    /// after that.
-    pub fn expect(&mut self, device: u32, leaves: f64, (rows, bytes): (f64, f64), nanos: f64) {
+    /// Books bytes that get on the way to a device's host in `leaves` nanoseconds, and time on the device after that.
+    pub fn expect(&mut self, device: u32, leaves: f64, bytes: f64, nanos: f64) {
         let Some(device) = self.devices.iter_mut().find(|known| known.id == device) else { return };
         let mut reaches = leaves;
         if let Some(link) = self.links.iter_mut().find(|link| Some(link.host) == device.host) {
@@ -162,7 +153,6 @@ impl Now {
             link.coming.add(leaves, send);
         }
         device.running += 1;
-        device.rows += rows;
         device.coming.add(reaches, nanos);
     }
 
@@ -246,7 +236,6 @@ impl Inputs {
             usable: true,
             credits: 1,
             running: 0,
-            rows: 0.0,
             free_in: 0.0,
             coming: Coming::default(),
             slowdown: 1.0,

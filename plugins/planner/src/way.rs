@@ -124,21 +124,8 @@ impl<'a> Way<'a> {
     pub fn apart(&self, spans: &Spans) -> f64 {
         self.tail.map_or(0.0, |(device, link)| {
             let alone = spans.encode + spans.head + spans.send + spans.tail + spans.back + link.rtt;
-            alone / self.places(device)
+            alone / f64::from((device.credits + device.running.min(RUNNING_MAX)).max(1))
         })
-    }
-
-    /// How many rows a dispatch had better have if so many wait, those included: what waits and what is under way, dealt out
-    /// over the places that the device at the end has. Smaller ones are answered a little sooner each, but they take all
-    /// places, and the rest waits for a round trip; and how long that takes on a busy host, no table tells. 1 on this host.
-    pub fn fair_rows(&self, waiting: u32) -> u32 {
-        self.tail
-            .map_or(1, |(device, _)| ((f64::from(waiting) + device.rows) / self.places(device)).ceil().max(1.0) as u32)
-    }
-
-    /// Dispatches that the device at the end takes of this host, with those that it holds.
-    fn places(&self, device: &DeviceNow) -> f64 {
-        f64::from((device.credits + device.running.min(RUNNING_MAX)).max(1))
     }
 
     /// How long to hold a batch back, since until then it would only wait further down: what is handed over no longer

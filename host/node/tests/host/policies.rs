@@ -20,12 +20,19 @@ async fn with_chaos(change: impl FnOnce(&mut HostConfig)) -> Host {
 }
 
 async fn forty_requests(host: &Host) {
-    let replies: Vec<_> = (0..40)
-        .map(|seed| {
-            let host = host.clone();
-            tokio::spawn(async move { infer(&host, image(seed, 1)).await })
-        })
-        .collect();
+    forty_requests_apart(host, Duration::ZERO).await;
+}
+
+/// What comes together is decided together; what comes apart asks the policy forty times.
+async fn forty_requests_apart(host: &Host, apart: Duration) {
+    let mut replies = vec![];
+    for seed in 0..40 {
+        let host = host.clone();
+        replies.push(tokio::spawn(async move { infer(&host, image(seed, 1)).await }));
+        if !apart.is_zero() {
+            tokio::time::sleep(apart).await;
+        }
+    }
     for reply in replies {
         reply.await.unwrap().expect("whatever the policy does");
     }
@@ -56,7 +63,7 @@ async fn rows_that_are_invalid_are_refused_and_answered_for() {
         let host = with_chaos(|_| {}).await;
         let config = format!("{{\"mode\": \"{mode}\"}}");
         host.swap_policy(SwapRequest { config, ..to("chaos") }).await.unwrap();
-        forty_requests(&host).await;
+        forty_requests_apart(&host, Duration::from_millis(1)).await;
         let ledger = settled(&host).await;
         assert_eq!(ledger.answered, 40, "{mode}");
         assert!(ledger.invalid_rows > 0, "{mode}: {ledger:?}");
