@@ -100,8 +100,15 @@ pub(crate) struct Costs {
     others: IndexMap<(u32, u32, u8, TableKind), Table>,
     losses: Vec<Table>,
     rates: IndexMap<u8, Vec<u8>>,
-    /// What policies know of bits, and since when.
-    bits_told: IndexMap<(u32, u32, u8, TableKind), (Nanos, Vec<f32>)>,
+    /// What policies know of bits.
+    bits_told: IndexMap<(u32, u32, u8, TableKind), Told>,
+}
+
+/// A table as policies know it, and since when.
+#[derive(Clone, Debug)]
+struct Told {
+    at: Nanos,
+    values: Vec<f32>,
 }
 
 impl Costs {
@@ -125,7 +132,7 @@ impl Costs {
         }
         let key = (table.model, table.device, table.codec, table.kind);
         if table.kind == TableKind::CodecBits {
-            self.bits_told.insert(key, (Nanos::ZERO, table.values.clone()));
+            self.bits_told.insert(key, Told { at: Nanos::ZERO, values: table.values.clone() });
         }
         self.others.insert(key, table);
         true
@@ -194,17 +201,17 @@ impl Costs {
         let key = (model, 0, stage.codec, TableKind::CodecBits);
         let (table, told) = (self.others.get_mut(&key)?, self.bits_told.get_mut(&key)?);
         let index = stage.from_cut as usize * (*table.shape.get(1)? as usize) + column;
-        let (value, known) = (table.values.get_mut(index)?, told.1.get_mut(index)?);
+        let (value, known) = (table.values.get_mut(index)?, told.values.get(index)?);
         if predicted == 0 || bytes == 0 {
             return None;
         }
         let ratio = (bytes as f64 / predicted as f64) as f32;
         *value = (*value * (1.0 + SMOOTHING * (ratio - 1.0))).clamp(1e-3, 64.0);
         let moved = !(1.0 / REPUBLISH_RATIO..REPUBLISH_RATIO).contains(&(*value / *known));
-        if !moved || now.since(told.0) < REPUBLISH_EVERY {
+        if !moved || now.since(told.at) < REPUBLISH_EVERY {
             return None;
         }
-        *told = (now, table.values.clone());
+        *told = Told { at: now, values: table.values.clone() };
         Some(table.clone())
     }
 
