@@ -102,9 +102,9 @@ pub struct Receipt {
     pub wait: Nanos,
     /// The plan, and how it went.
     pub stages: Vec<ReceiptStage>,
-    /// Bytes that the cut tables say cross links.
+    /// Bytes of encoded values that the cut tables say cross links.
     pub bytes_predicted: u64,
-    /// Bytes that crossed links: for other hosts, as far as this host knows, their input.
+    /// Bytes that crossed links, whole messages: for other hosts, as far as this host knows, their input.
     pub bytes: u64,
     /// What the host changed.
     pub clamps: Vec<Clamp>,
