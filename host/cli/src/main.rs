@@ -18,6 +18,7 @@ mod config;
 mod exit;
 mod infer_wire;
 mod latency;
+mod link;
 mod local;
 mod logging;
 mod model_file;

@@ -1,26 +1,28 @@
-//! What the transport costs: echoes on loopback, over a link and over bare TCP with TLS, in one process.
+//! What the transport costs: echoes on loopback, over a link and over bare TCP with TLS, and goodput over a slower way, in one
+//! process.
 
-use crate::{
-    CarrierChoice, Happening, Identity, IdentityError, Peer, PeerStore, Quotas, Rights, SendError, Settings,
-    StoreError, Transport, TransportError, tls,
-};
-use bps_types::{DataType, Nanos, Packed};
-use bps_wire::{Answer, Execute, HostKey, Message, Route, Trace};
+mod pair;
+
+use crate::{CarrierChoice, Happening, IdentityError, SendError, StoreError, Transport, TransportError, tls};
+use bps_wire::{Answer, Message};
 use bytes::Bytes;
+use pair::{Ground, Pair, until};
 use rustls::pki_types::ServerName;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::task::yield_now;
+use tokio::time::sleep;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// For one echo, and for a session to come up.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Where there is no room for another activation.
+const RETRY: Duration = Duration::from_millis(1);
 
 /// Round trips of one echo after the other.
 #[derive(Clone, Debug)]
@@ -118,9 +120,6 @@ pub async fn echo_raw_tls(bytes: usize, rounds: usize) -> Result<Echoes, BenchEr
 /// # Errors
 /// Where the system does not give what is needed, or no session comes up.
 pub async fn echo_link(carrier: CarrierChoice, bytes: usize, rounds: usize) -> Result<Echoes, BenchError> {
-    let (near, far) = (Ground::new()?, Ground::new()?);
-    let (near_key, far_key) = (near.identity.key(), far.identity.key());
-    far.knows(near_key, None)?;
     let far_transport: Arc<OnceLock<Transport>> = Arc::default();
     let handle = far_transport.clone();
     let echo = move |happening| {
@@ -132,104 +131,67 @@ pub async fn echo_link(carrier: CarrierChoice, bytes: usize, rounds: usize) -> R
             let _ = transport.send(peer, Message::Answer(answer));
         }
     };
-    let started = far.start(carrier, bytes, Arc::new(echo))?;
-    let address = started.listening();
-    let far_transport = far_transport.get_or_init(|| started);
-    near.knows(far_key, address)?;
-    let (told, mut heard) = mpsc::unbounded_channel();
-    let near_transport = near.start(carrier, bytes, Arc::new(move |happening| drop(told.send(happening))))?;
-    until(&mut heard, "session", |h| matches!(h, Happening::Up { .. })).await?;
+    let mut pair = Pair::up(carrier, bytes, &far_transport, echo, Ok).await?;
     let data = Bytes::from(vec![7; bytes]);
     let (mut round_trips, before) = (Vec::with_capacity(rounds), processor_seconds());
     for dispatch in 0..rounds as u64 {
         let began = Instant::now();
-        near_transport.send(far_key, dispatch_of(near_key, far_key, dispatch, data.clone()))?;
+        pair.send(dispatch, &data)?;
         let answers = |h: &Happening| matches!(h, Happening::Arrived { message: Message::Answer(a), .. } if a.dispatch == dispatch);
-        until(&mut heard, "answer", answers).await?;
+        until(&mut pair.heard, "answer", answers).await?;
         round_trips.push(began.elapsed());
     }
     let processor_seconds = spent(before);
-    near_transport.stop().await;
-    far_transport.stop().await;
+    pair.down().await;
     Ok(Echoes { bytes, round_trips, processor_seconds })
 }
 
-async fn until(
-    heard: &mut mpsc::UnboundedReceiver<Happening>,
-    what: &'static str,
-    wanted: impl Fn(&Happening) -> bool,
-) -> Result<(), BenchError> {
-    let wait = async {
-        while let Some(happening) = heard.recv().await {
-            if wanted(&happening) {
-                return Ok(());
-            }
+/// Payload bytes per second that arrive over a link, as activations of `bytes` each that are sent for as long as there is
+/// room; measured over `span`, after as long again in which the carrier finds the link's rate. `through` is given the far
+/// host's address and says where it is reached instead: at an emulated link.
+///
+/// # Errors
+/// Where the system does not give what is needed, or no session comes up.
+pub async fn goodput(
+    carrier: CarrierChoice,
+    bytes: usize,
+    span: Duration,
+    through: impl FnOnce(SocketAddr) -> io::Result<SocketAddr>,
+) -> Result<f64, BenchError> {
+    let arrived = Arc::new(AtomicU64::new(0));
+    let counted = arrived.clone();
+    let count = move |happening| {
+        if matches!(happening, Happening::Arrived { message: Message::Execute(_), .. }) {
+            counted.fetch_add(1, Ordering::Relaxed);
         }
-        Err(BenchError::Late(what))
     };
-    timeout(ANSWER_MAX, wait).await.map_err(|_| BenchError::Late(what))?
-}
-
-/// A host that leaves nothing behind.
-struct Ground {
-    identity: Identity,
-    store: PeerStore,
-    _folder: TempDir,
-}
-
-impl Ground {
-    fn new() -> Result<Self, BenchError> {
-        let folder = tempfile::tempdir()?;
-        let identity = Identity::load_or_make(folder.path())?;
-        Ok(Self { identity, store: PeerStore::open(folder.path())?, _folder: folder })
-    }
-
-    fn knows(&self, key: HostKey, address: Option<SocketAddr>) -> Result<(), BenchError> {
-        let (name, address) = (key.short(), address.map(|a| a.to_string()));
-        self.store.put(Peer { key, name, address, rights: Rights::default(), quotas: Quotas::default() })?;
-        Ok(())
-    }
-
-    fn start(
-        &self,
-        carrier: CarrierChoice,
-        bytes: usize,
-        sink: Arc<dyn Fn(Happening) + Send + Sync>,
-    ) -> Result<Transport, TransportError> {
-        let room = (bytes as u64 + (64 << 10)).max(16 << 20);
-        let settings = Settings {
-            name: "bench".into(),
-            software: "bench".into(),
-            listen: Some((Ipv4Addr::LOCALHOST, 0).into()),
-            listen_once_paired: false,
-            carrier,
-            in_flight_bytes_max: 2 * room,
-            frame_bytes_max: room,
-        };
-        Transport::start(settings, self.identity.clone(), self.store.clone(), clock, sink)
-    }
-}
-
-fn dispatch_of(origin: HostKey, host: HostKey, dispatch: u64, data: Bytes) -> Message {
-    let shape = vec![1, data.len()];
-    Message::Execute(Execute {
-        dispatch,
-        origin,
-        model: [0; 32],
-        cut_list: [0; 32],
-        route: vec![Route { host, device: 0, from_cut: 0, until_cut: 1, codec: 0, rate: 0 }],
-        rows: 1,
-        budget: None,
-        priority: 0,
-        trace: Trace::default(),
-        reports: Vec::new(),
-        tensors: vec![Packed { codec: 0, rate: 0, data_type: DataType::Uint8, shape, data }],
-    })
-}
-
-fn clock() -> Nanos {
-    static BEGAN: OnceLock<Instant> = OnceLock::new();
-    BEGAN.get_or_init(Instant::now).elapsed().into()
+    let far_transport: Arc<OnceLock<Transport>> = Arc::default();
+    let mut pair = Pair::up(carrier, bytes, &far_transport, count, through).await?;
+    let data = Bytes::from(vec![7; bytes]);
+    let (began, mut dispatch, mut before) = (Instant::now(), 0, None);
+    let figure = loop {
+        match pair.send(dispatch, &data) {
+            Ok(()) => {
+                dispatch += 1;
+                yield_now().await;
+            }
+            Err(BenchError::Send(SendError::Full { .. })) => sleep(RETRY).await,
+            Err(error) => return Err(error),
+        }
+        // What is heard of has no use here, and must not pile up.
+        while pair.heard.try_recv().is_ok() {}
+        let now = Instant::now();
+        match before {
+            None if now - began >= span => before = Some((now, arrived.load(Ordering::Relaxed))),
+            Some((since, count)) if now - since >= span => {
+                let passed = (arrived.load(Ordering::Relaxed) - count) * bytes as u64;
+                break passed as f64 / (now - since).as_secs_f64();
+            }
+            _ => {}
+        }
+    };
+    pair.down().await;
+    Ok(figure)
 }
 
 fn spent(before: Option<f64>) -> Option<f64> {

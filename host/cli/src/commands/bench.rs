@@ -49,17 +49,7 @@ enum BenchCommand {
         clients: u32,
     },
     /// Echo activations on loopback: each carrier against bare TCP with TLS, with the processor time of both.
-    Link {
-        /// Of an activation, each way.
-        #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=64_000_000))]
-        bytes: u32,
-        /// Echoes per round and way, one after the other.
-        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=100_000))]
-        echoes: u32,
-        /// Rounds in which the ways take turns.
-        #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-        rounds: u32,
-    },
+    Link(link::LinkBenchArgs),
     /// Check a device's kernels against their references and time codecs there. Exit code 1 if one is off.
     ///
     /// Encoding is measured from a tensor on the device to packed bytes in host memory, decoding the other way; both
@@ -105,7 +95,7 @@ pub(crate) async fn run(args: BenchArgs, out: Output) -> Result<()> {
         BenchCommand::Codec(args) => codec::run(&args, out),
         BenchCommand::Swap { swaps, clients } => swap::run(swaps, clients as usize, out).await,
         BenchCommand::Kernels { device, elements, rounds } => kernels::run(&device, elements as usize, rounds, out),
-        BenchCommand::Link { bytes, echoes, rounds } => link::run(bytes as usize, echoes, rounds, out).await,
+        BenchCommand::Link(args) => link::run(&args, out).await,
         BenchCommand::Serve { rate, clients, span, rounds, device } => {
             let setup = serve::Setup { rate, clients: clients as usize, span, rounds, devices: device };
             serve::run(&setup, out).await

@@ -16,6 +16,11 @@ use tokio::sync::oneshot;
 
 /// Messages taken together before the policy is asked and timers are looked at: a flood must starve neither.
 const BURST_MAX: usize = 64;
+/// Requests that come after a decision are decided on together after so many times what it took, so that a busy core serves
+/// requests and not the policy; whatever else happens is decided on at once.
+const PATIENCE: u64 = 8;
+/// And no longer than this.
+const PATIENCE_MAX: Nanos = Nanos::from_millis(1);
 /// A wake that is due already waits this long: while a policy's timer is due and no device is free, nothing can be done.
 const WAKE_MIN: Nanos = Nanos::from_micros(100);
 /// Generations whose seed is remembered.
@@ -38,8 +43,10 @@ pub(super) struct Worker {
     /// Read once per message.
     now: Nanos,
     wake_at: Option<Nanos>,
-    /// Nothing has been fed since the last decision.
-    is_settled: bool,
+    /// What has been fed since the last decision.
+    unsettled: Unsettled,
+    /// Arrivals alone are decided on from here.
+    patient_until: Nanos,
     /// When the status must be published, if it may have changed.
     publish_at: Option<Nanos>,
     ledger: Ledger,
@@ -49,6 +56,16 @@ pub(super) struct Worker {
     /// Seeds of the last generations.
     seeds: VecDeque<(Generation, u64)>,
     stopping: bool,
+}
+
+/// Events that no decision has seen yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Unsettled {
+    Nothing,
+    /// Requests, which may wait a little for others.
+    Arrivals,
+    /// Something that may have freed a device.
+    Others,
 }
 
 /// Says that the thread has ended, however it ends.
@@ -75,7 +92,8 @@ impl Worker {
             decide_times: Vec::new(),
             now: clock::now(),
             wake_at: None,
-            is_settled: true,
+            unsettled: Unsettled::Nothing,
+            patient_until: Nanos::ZERO,
             publish_at: None,
             ledger: Ledger::default(),
             swap_reply: None,
@@ -103,7 +121,9 @@ impl Worker {
                 self.wake_at = None;
                 self.feed(Event::Tick);
             }
-            self.settle();
+            if self.settle_at().is_some_and(|at| at <= self.now) {
+                self.settle();
+            }
             if self.publish_at.is_some_and(|at| at <= self.now) {
                 self.publish();
             }
@@ -116,7 +136,7 @@ impl Worker {
 
     /// The next message, or none when a timer is due.
     fn wait(&mut self, receiver: &Receiver<Message>) -> Option<Message> {
-        let until = [self.wake_at, self.publish_at].into_iter().flatten().min();
+        let until = [self.wake_at, self.publish_at, self.settle_at()].into_iter().flatten().min();
         let result = match until {
             None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => receiver.recv_timeout(at.since(clock::now()).duration()),
@@ -235,16 +255,31 @@ impl Worker {
     /// One event into the scheduler, and everything it asks for but for decisions: those are [`settle`](Self::settle)'s.
     pub(super) fn feed(&mut self, event: Event) {
         let now = self.now;
+        let is_arrival = matches!(event, Event::Submit(_));
+        self.unsettled = self.unsettled.max(if is_arrival { Unsettled::Arrivals } else { Unsettled::Others });
         self.with_scheduler(|scheduler, actions| scheduler.note(event, now, actions));
-        self.is_settled = false;
         self.publish_at.get_or_insert(self.now + PUBLISH_EVERY);
+    }
+
+    /// When what has been fed is to be decided on, if anything has.
+    fn settle_at(&self) -> Option<Nanos> {
+        match self.unsettled {
+            Unsettled::Nothing => None,
+            Unsettled::Arrivals => Some(self.patient_until),
+            Unsettled::Others => Some(Nanos::ZERO),
+        }
     }
 
     /// The decision on all that has been fed, if anything has.
     fn settle(&mut self) {
-        if !std::mem::replace(&mut self.is_settled, true) {
-            self.with_scheduler(Scheduler::settle);
+        if std::mem::replace(&mut self.unsettled, Unsettled::Nothing) == Unsettled::Nothing {
+            return;
         }
+        let begun = clock::now();
+        self.with_scheduler(Scheduler::settle);
+        let ended = clock::now();
+        let patience = Nanos(ended.since(begun).0.saturating_mul(PATIENCE)).min(PATIENCE_MAX);
+        self.patient_until = self.patient_until.max(ended + patience);
     }
 
     fn with_scheduler(&mut self, does: impl FnOnce(&mut Scheduler, &mut Vec<Action>)) {

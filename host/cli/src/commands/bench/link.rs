@@ -1,6 +1,11 @@
-//! What the way to another host costs: echoes of activations on loopback, over each carrier and over bare TCP with TLS.
+//! What the way to another host costs: echoes of activations on loopback, over each carrier and over bare TCP with TLS; or how
+//! much of an emulated link's rate each carrier uses.
 
+mod goodput;
+
+use crate::config;
 use crate::latency::{median, micros_text};
+use crate::link::LinkChoice;
 use crate::output::Output;
 use crate::progress;
 use crate::table::Table;
@@ -8,6 +13,7 @@ use anyhow::{Context, Result};
 use bps_transport::CarrierChoice;
 use bps_transport::bench::{Echoes, echo_link, echo_raw_tls};
 use serde::Serialize;
+use std::time::Duration;
 
 /// The floor that carriers are compared with.
 const BARE: &str = "bare TCP with TLS";
@@ -48,8 +54,35 @@ struct Figure {
     aim: Option<f64>,
 }
 
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct LinkBenchArgs {
+    /// Of an activation, each way.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=64_000_000))]
+    bytes: u32,
+    /// Echoes per round and way, one after the other.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    echoes: u32,
+    /// Rounds in which the ways take turns [default: 9; with --over 3].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: Option<u32>,
+    /// No echoes, but how much of an emulated link's rate activations get one way: RATE/RTT or RATE/RTT/LOSS, as in
+    /// 100Mbit/40ms/1%.
+    #[arg(long, value_name = "LINK", conflicts_with = "echoes")]
+    over: Option<LinkChoice>,
+    /// With --over, time of each measurement; the same again goes before it.
+    #[arg(long, value_name = "SPAN", default_value = "3s", value_parser = config::span, requires = "over")]
+    span: Duration,
+}
+
 /// Measures in rounds and shows the medians.
-pub(super) async fn run(bytes: usize, echoes: u32, rounds: u32, out: Output) -> Result<()> {
+pub(super) async fn run(args: &LinkBenchArgs, out: Output) -> Result<()> {
+    match args.over {
+        Some(link) => goodput::run(link, args.bytes as usize, args.rounds.unwrap_or(3), args.span, out).await,
+        None => echo(args.bytes as usize, args.echoes, args.rounds.unwrap_or(9), out).await,
+    }
+}
+
+async fn echo(bytes: usize, echoes: u32, rounds: u32, out: Output) -> Result<()> {
     let bar = progress::bar(u64::from(rounds) * WAYS.len() as u64, "echoing");
     let mut measured: Vec<Vec<Echoes>> = vec![Vec::new(); WAYS.len()];
     for _ in 0..rounds {

@@ -57,13 +57,21 @@ async fn a_half_open_link_is_found_out() {
     }
 }
 
-/// Longer than any wait between the two: for an answer, a dial, a handshake.
-const STOPPED: Duration = Duration::from_millis(5_500);
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_stops_for_long_is_done_without_and_used_again() {
+    // Longer than any wait between the two: for an answer, a dial, a handshake.
+    peer_stops_for(Duration::from_millis(5_500)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "half a minute"]
+async fn a_peer_that_stops_for_half_a_minute_is_done_without_and_used_again() {
+    peer_stops_for(Duration::from_secs(30)).await;
+}
 
 /// As a process that is stopped, or a host that sleeps: its connections stand, it says nothing, and when it goes on it
 /// takes and sends what has become meaningless meanwhile.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_stops_for_long_is_done_without_and_used_again() {
+async fn peer_stops_for(span: Duration) {
     let sched = |config: &mut bps_sched::Config| config.remote_timeout_floor = Nanos::from_millis(300);
     let two = Two::start(Wish { sched, ..Wish::default() }).await;
     let expected = expected(&two.edge).await;
@@ -74,7 +82,7 @@ async fn a_peer_that_stops_for_long_is_done_without_and_used_again() {
     two.proxy.set(ProxyConditions { fault: Fault::Stall, ..ProxyConditions::default() });
     two.unlinked().await;
     assert!(stopped.elapsed() < Duration::from_secs(2), "it is missed after {:?}", stopped.elapsed());
-    while stopped.elapsed() < STOPPED {
+    while stopped.elapsed() < span {
         let before = two.edge.ledger().answered;
         until("it goes on alone", || two.edge.ledger().answered > before + 50).await;
         tokio::time::sleep(Duration::from_millis(50)).await;

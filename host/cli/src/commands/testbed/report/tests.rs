@@ -4,7 +4,7 @@ use super::*;
 use bps_types::Nanos;
 
 fn cell(model: &str) -> Cell {
-    let link = super::super::plan::LinkChoice { rate: Some(1e7), rtt: Nanos::from_millis(1), loss: 0.0 };
+    let link = crate::link::LinkChoice { rate: Some(1e7), rtt: Nanos::from_millis(1), loss: 0.0 };
     Cell { model: model.into(), slowdown: 4.0, link }
 }
 
