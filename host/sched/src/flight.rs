@@ -206,6 +206,11 @@ impl Flights {
         self.flights.values()
     }
 
+    /// The host that was handed what is left of an execution's plan.
+    pub(crate) fn away(&self, execution: ExecutionId) -> Option<HostId> {
+        self.flights.get(&execution)?.away
+    }
+
     pub(crate) fn next_execution(&mut self) -> ExecutionId {
         self.next_execution += 1;
         ExecutionId(self.next_execution)

@@ -18,7 +18,7 @@ use crate::slot::PolicySlot;
 use crate::snapshot::{self, View};
 use crate::{Action, Briefing, Config, Event, Ledger, PolicyStatus, World};
 use bps_types::policy::{Outcome, Snapshot, Table, Trigger, bound};
-use bps_types::{DeviceId, Nanos, RequestId};
+use bps_types::{DeviceId, HostId, Nanos, RequestId};
 use indexmap::IndexMap;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub struct Scheduler {
     snapshot: Snapshot,
     /// Why the policy is to be asked, if it is: noted and not settled yet.
     trigger: Option<Trigger>,
+    /// Whether what was noted cannot well wait for what comes next.
+    pressing: bool,
     /// When the policy wants to be asked again at the latest.
     wake_policy: Option<Nanos>,
     /// Corrected tables the policy has not been told yet.
@@ -49,6 +51,37 @@ pub struct Scheduler {
     outcomes_dropped: u32,
     next_sequence: u64,
     last_wake: Option<Nanos>,
+}
+
+/// Whether an event should be settled at once.
+enum Pressure {
+    /// It can wait.
+    Never,
+    /// If it is for the policy to decide on.
+    IfAsked,
+    /// The same, and if this host has nothing left from here.
+    IfIdle(HostId),
+}
+
+impl Pressure {
+    /// Before the event is taken.
+    fn of(event: &Event, flights: &Flights) -> Self {
+        match event {
+            Event::Submit(_) => Self::Never,
+            Event::Answered { execution, .. } => flights.away(*execution).map_or(Self::IfAsked, Self::IfIdle),
+            _ => Self::IfAsked,
+        }
+    }
+
+    /// After it has been.
+    fn is_felt(&self, trigger: Option<Trigger>, flights: &Flights) -> bool {
+        trigger.is_some()
+            && match self {
+                Self::Never => false,
+                Self::IfAsked => true,
+                Self::IfIdle(host) => !flights.iter().any(|flight| flight.away == Some(*host)),
+            }
+    }
 }
 
 impl Scheduler {
@@ -69,6 +102,7 @@ impl Scheduler {
             slot: PolicySlot::new(stopwatch, log),
             snapshot: Snapshot::default(),
             trigger: None,
+            pressing: false,
             wake_policy: None,
             corrected: VecDeque::new(),
             outcomes: Vec::new(),
@@ -92,7 +126,9 @@ impl Scheduler {
         self.expire(actions);
         self.expire_arrivals(actions);
         let timed_out = self.time_out(actions);
+        let pressure = Pressure::of(&event, &self.flights);
         let trigger = self.take(event, actions);
+        self.pressing |= timed_out.is_some() || pressure.is_felt(trigger, &self.flights);
         // Of several the first is told; only that it is new is more important to a policy.
         let is_first = self.trigger.is_none() || trigger == Some(Trigger::Activation);
         if is_first && let Some(trigger) = trigger.or(timed_out) {
@@ -100,8 +136,15 @@ impl Scheduler {
         }
     }
 
+    /// Whether what has been noted should be settled at once. Requests can wait a moment for others, and so can what another
+    /// host has answered while it still holds work from here; what may have left a device without any, cannot.
+    pub fn is_pressing(&self) -> bool {
+        self.pressing
+    }
+
     /// The second half: asks the policy if there is anything to ask, tells it what it should know, and plans ahead.
     pub fn settle(&mut self, actions: &mut Vec<Action>) {
+        self.pressing = false;
         if let Some(trigger) = self.trigger.take().or_else(|| self.timer_due()) {
             self.ask_if_runnable(trigger, actions);
         }

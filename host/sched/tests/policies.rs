@@ -449,6 +449,7 @@ fn what_comes_together_is_decided_together() {
         bench.scheduler.note(Event::Submit(request), bench.now, &mut actions);
     }
     assert!(actions.is_empty(), "nothing is decided before all of it is known: {actions:?}");
+    assert!(!bench.scheduler.is_pressing(), "requests can wait for others");
     bench.scheduler.settle(&mut actions);
     bench.carry_out(actions);
     assert_eq!(bench.runs.iter().map(|run| run.rows).collect::<Vec<_>>(), [2]);

@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 
 /// Messages taken together before the policy is asked and timers are looked at: a flood must starve neither.
 const BURST_MAX: usize = 64;
-/// Requests that come after a decision are decided on together after so many times what it took, so that a busy core serves
-/// requests and not the policy; whatever else happens is decided on at once.
+/// What comes after a decision and is not pressing is decided on together after so many times what it took, so that a busy core
+/// serves requests and not the policy.
 const PATIENCE: u64 = 8;
 /// And no longer than this.
 const PATIENCE_MAX: Nanos = Nanos::from_millis(1);
@@ -43,9 +43,9 @@ pub(super) struct Worker {
     /// Read once per message.
     now: Nanos,
     wake_at: Option<Nanos>,
-    /// What has been fed since the last decision.
-    unsettled: Unsettled,
-    /// Arrivals alone are decided on from here.
+    /// Nothing has been fed since the last decision.
+    is_settled: bool,
+    /// What is not pressing is decided on from here.
     patient_until: Nanos,
     /// When the status must be published, if it may have changed.
     publish_at: Option<Nanos>,
@@ -56,16 +56,6 @@ pub(super) struct Worker {
     /// Seeds of the last generations.
     seeds: VecDeque<(Generation, u64)>,
     stopping: bool,
-}
-
-/// Events that no decision has seen yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Unsettled {
-    Nothing,
-    /// Requests, which may wait a little for others.
-    Arrivals,
-    /// Something that may have freed a device.
-    Others,
 }
 
 /// Says that the thread has ended, however it ends.
@@ -92,7 +82,7 @@ impl Worker {
             decide_times: Vec::new(),
             now: clock::now(),
             wake_at: None,
-            unsettled: Unsettled::Nothing,
+            is_settled: true,
             patient_until: Nanos::ZERO,
             publish_at: None,
             ledger: Ledger::default(),
@@ -120,6 +110,7 @@ impl Worker {
             if self.wake_at.is_some_and(|at| at <= self.now) {
                 self.wake_at = None;
                 self.feed(Event::Tick);
+                self.settle();
             }
             if self.settle_at().is_some_and(|at| at <= self.now) {
                 self.settle();
@@ -255,24 +246,20 @@ impl Worker {
     /// One event into the scheduler, and everything it asks for but for decisions: those are [`settle`](Self::settle)'s.
     pub(super) fn feed(&mut self, event: Event) {
         let now = self.now;
-        let is_arrival = matches!(event, Event::Submit(_));
-        self.unsettled = self.unsettled.max(if is_arrival { Unsettled::Arrivals } else { Unsettled::Others });
+        self.is_settled = false;
         self.with_scheduler(|scheduler, actions| scheduler.note(event, now, actions));
         self.publish_at.get_or_insert(self.now + PUBLISH_EVERY);
     }
 
     /// When what has been fed is to be decided on, if anything has.
     fn settle_at(&self) -> Option<Nanos> {
-        match self.unsettled {
-            Unsettled::Nothing => None,
-            Unsettled::Arrivals => Some(self.patient_until),
-            Unsettled::Others => Some(Nanos::ZERO),
-        }
+        let at = if self.scheduler.is_pressing() { Nanos::ZERO } else { self.patient_until };
+        (!self.is_settled).then_some(at)
     }
 
     /// The decision on all that has been fed, if anything has.
     fn settle(&mut self) {
-        if std::mem::replace(&mut self.unsettled, Unsettled::Nothing) == Unsettled::Nothing {
+        if std::mem::replace(&mut self.is_settled, true) {
             return;
         }
         let begun = clock::now();

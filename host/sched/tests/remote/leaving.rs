@@ -31,6 +31,23 @@ fn a_split_plan_runs_its_head_here_and_its_tail_there() {
 }
 
 #[test]
+fn what_another_host_answers_is_pressing_when_it_has_nothing_left() {
+    let mut bench = Bench::linked(goes_there);
+    (0..2).for_each(|_| bench.submit(None));
+    let away: Vec<_> = bench.forwards.iter().map(|forward| forward.execution).collect();
+    assert_eq!(away.len(), 2);
+    let (mut pressing, mut actions) = (Vec::new(), Vec::new());
+    for execution in away {
+        let bytes = Crossing { sent: 1, values: 1, received: 1 };
+        bench.scheduler.note(Event::Answered { execution, stages: vec![], bytes }, bench.now, &mut actions);
+        pressing.push(bench.scheduler.is_pressing());
+    }
+    assert_eq!(pressing, [false, true]);
+    bench.scheduler.settle(&mut actions);
+    assert!(!bench.scheduler.is_pressing());
+}
+
+#[test]
 fn a_codec_is_judged_by_its_values_and_not_by_the_message_around_them() {
     // (bytes of the values of a row that is told to take ten, whether its bits are corrected)
     for (values, is_corrected) in [(10, false), (5, true)] {
