@@ -1,7 +1,10 @@
 //! `model.toml`: what a model brings along beside its weights. Every field has a default; a model without the file serves.
 
+mod placement;
+
+pub use placement::{Placement, fits, host_part};
+
 use crate::GraphError;
-use bps_types::policy::DeviceKind;
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
@@ -58,31 +61,6 @@ impl Default for ModelManifest {
             preprocess: None,
             calibration: Calibration::default(),
         }
-    }
-}
-
-/// Devices by pattern: `cpu`, `gpu`, `software`, or a device's exact name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Placement {
-    /// Only these; empty allows all.
-    pub allow: Vec<String>,
-    /// Never these.
-    pub deny: Vec<String>,
-    /// Requests never leave this host.
-    pub local_only: bool,
-}
-
-impl Placement {
-    /// Whether a device may run the model.
-    pub fn permits(&self, device_name: &str, kind: DeviceKind) -> bool {
-        let word = match kind {
-            DeviceKind::Cpu => "cpu",
-            DeviceKind::Gpu => "gpu",
-            DeviceKind::Software => "software",
-        };
-        let named = |patterns: &[String]| patterns.iter().any(|p| p == word || p == device_name);
-        (self.allow.is_empty() || named(&self.allow)) && !named(&self.deny)
     }
 }
 
@@ -240,6 +218,7 @@ fn parse_named(text: &str, file: &Path) -> Result<ModelManifest, GraphError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bps_types::policy::DeviceKind;
 
     #[test]
     fn empty_is_the_default() {
