@@ -47,6 +47,9 @@ pub struct PolicyEntry {
     pub size_bytes: usize,
     /// JSON schema of its configuration.
     pub config_schema: String,
+    /// Digest of the built-in policy whose name it has: the name alone means this one from then on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadows: Option<String>,
 }
 
 /// A policy that was not taken.

@@ -84,6 +84,25 @@ async fn a_bad_component_is_refused_with_its_stage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_takes_the_name_of_a_built_in_policy_is_marked() {
+    let host = start(|_| {}).await;
+    let known = host.policies();
+    assert!(known.iter().all(|p| p.shadows.is_none()), "{known:?}");
+    let built_in = known.into_iter().find(|p| p.name == "round-robin").unwrap().digest;
+    let mut bytes = bps_plugin::prebuilt::find("round-robin").unwrap().wasm.to_vec();
+    let again = host.load_policy(bytes.clone(), "upload".into()).await.unwrap();
+    assert_eq!((again.origin.as_str(), again.shadows), ("prebuilt", None), "the very same");
+    bytes.extend([0, 5, 4, b't', b'e', b's', b't']); // a custom section makes it another component
+    let taker = host.load_policy(bytes, "upload".into()).await.unwrap();
+    assert_eq!(taker.shadows.as_ref(), Some(&built_in));
+    let marked: Vec<_> = host.policies().into_iter().filter(|p| p.shadows.is_some()).map(|p| p.digest).collect();
+    assert_eq!(marked, [taker.digest.as_str()]);
+    assert_eq!(host.swap_policy(to("round-robin")).await.unwrap().to.digest, taker.digest);
+    assert_eq!(host.swap_policy(to(&built_in[..12])).await.unwrap().to.digest, built_in);
+    settled(&host).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_fails_its_rehearsal_never_decides() {
     let host = start(|_| {}).await;
     host.load_policy(chaos(), "upload".into()).await.unwrap();
