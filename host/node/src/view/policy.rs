@@ -205,7 +205,7 @@ pub struct PolicyStatusView {
     pub gauges: BTreeMap<u32, f64>,
     /// The account of every request.
     pub ledger: bps_sched::Ledger,
-    /// Swaps made.
+    /// Swaps, rollbacks and rebuilds of this run; its first policy is none of them.
     pub swaps: u64,
     /// Pause of the last one, microseconds.
     pub last_pause_us: Option<f64>,

@@ -60,7 +60,7 @@ async fn a_thousand_swaps_under_load_lose_nothing() {
     assert_eq!((ledger.submitted, ledger.answered), (answers, answers), "each request once: {ledger:?}");
     assert_eq!((ledger.stale, ledger.late, ledger.retried), (0, 0, 0));
     assert!(grown < 64 << 20, "900 swaps left {grown} bytes behind");
-    assert!(host.policy_status().swaps >= 1_001);
+    assert!(host.policy_status().swaps >= 1_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
