@@ -61,8 +61,9 @@ impl Drop for Alive {
 }
 
 impl Worker {
+    /// A worker that has shown its state: whoever has the handle finds it, however late the thread begins to run.
     pub(super) fn new(parts: Parts, sender: Sender<Message>, published: Arc<Published>) -> Self {
-        Self {
+        let mut worker = Self {
             scheduler: parts.scheduler,
             engine: parts.engine,
             metrics: parts.metrics,
@@ -82,12 +83,13 @@ impl Worker {
             swap_answer: None,
             seeds: VecDeque::new(),
             stopping: false,
-        }
+        };
+        worker.publish();
+        worker
     }
 
     pub(super) fn run(mut self, receiver: &Receiver<Message>) {
         let _alive = Alive(self.published.clone());
-        self.publish();
         while !self.stopping {
             let first = self.wait(receiver);
             self.now = clock::now();
