@@ -2,9 +2,11 @@
 //!
 //! One task accepts; each connection is a task of its own, so that neither a slow handshake nor a slow client holds up
 //! another. A connection ends when its client goes away, when it is too slow (handshake, head of a request, taking an
-//! answer), or with the server: then requests in progress are finished, for at most the drain timeout.
+//! answer), when it has sent nothing and another one of its address needs the place, or with the server: then requests in
+//! progress are finished, for at most the drain timeout.
 
 mod connection;
+mod places;
 mod tls;
 mod unix;
 mod write_timeout;
@@ -15,9 +17,11 @@ pub use unix::serve_unix;
 use crate::ApiError;
 use axum::Router;
 use connection::Connection;
+use places::Places;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -31,9 +35,15 @@ pub struct ServerLimits {
     /// Connections at once; further clients wait in the system's backlog. More than any sensible number of clients of one
     /// host, less than the usual limit of file descriptors.
     pub connections_max: usize,
+    /// Of these, the most that one address may hold: most of them, since behind one may be a proxy or all there is of load,
+    /// but some are left for others. A network (/64) of IPv6 counts as one address.
+    pub address_connections_max: usize,
     /// Time for a TLS handshake.
     pub handshake_timeout: Duration,
-    /// Time for the head of a request, and for the next request on a connection that is kept.
+    /// Time for the head of a connection's first request: who connects has something to ask, and a connection that says
+    /// nothing costs a place.
+    pub first_header_timeout: Duration,
+    /// Time for the head of a later request, the wait for it on a connection that is kept included.
     pub header_timeout: Duration,
     /// Time in which a client must take some of its answer.
     pub write_timeout: Duration,
@@ -45,7 +55,9 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections_max: 768,
-            handshake_timeout: Duration::from_secs(10),
+            address_connections_max: 704,
+            handshake_timeout: Duration::from_secs(5),
+            first_header_timeout: Duration::from_secs(5),
             header_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
@@ -92,17 +104,18 @@ pub async fn serve_with(
 /// Where connections come from.
 trait Listener {
     type Stream;
-    fn accept(&self) -> impl Future<Output = std::io::Result<Self::Stream>> + Send;
+    /// The next one, and its client's address where clients have one.
+    fn accept(&self) -> impl Future<Output = std::io::Result<(Self::Stream, Option<IpAddr>)>> + Send;
 }
 
 impl Listener for TcpListener {
     type Stream = TcpStream;
 
-    async fn accept(&self) -> std::io::Result<TcpStream> {
-        let (stream, _) = Self::accept(self).await?;
+    async fn accept(&self) -> std::io::Result<(TcpStream, Option<IpAddr>)> {
+        let (stream, client) = Self::accept(self).await?;
         // Small answers must not wait for an acknowledgement of the one before.
         stream.set_nodelay(true)?;
-        Ok(stream)
+        Ok((stream, Some(client.ip())))
     }
 }
 
@@ -114,6 +127,7 @@ async fn run<L: Listener, F: Future<Output = ()> + Send + 'static>(
     handle: impl Fn(L::Stream, Connection) -> F,
 ) {
     let seats = Arc::new(Semaphore::new(limits.connections_max));
+    let places = Places::new(limits.address_connections_max);
     let (stop, stopping) = watch::channel(());
     let drain_timeout = limits.drain_timeout;
     let limits = Arc::new(limits);
@@ -123,10 +137,15 @@ async fn run<L: Listener, F: Future<Output = ()> + Send + 'static>(
             let seat = seats.clone().acquire_owned().await.expect("this semaphore is never closed");
             while connections.try_join_next().is_some() {} // forget those that have ended
             match listener.accept().await {
-                Ok(stream) => {
-                    let connection = handle(stream, Connection::new(limits.clone(), stopping.clone()));
+                Ok((stream, client)) => {
+                    // One for which there is no place is closed: waiting, it would hold up those of other addresses.
+                    let Some(place) = places.take(client, Instant::now()).map(Arc::new) else { continue };
+                    let connection = handle(stream, Connection::new(limits.clone(), stopping.clone(), place.clone()));
                     connections.spawn(async move {
-                        connection.await;
+                        tokio::select! {
+                            () = connection => {}
+                            () = place.wanted() => {}
+                        }
                         drop(seat);
                     });
                 }

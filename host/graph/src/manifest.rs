@@ -1,10 +1,14 @@
 //! `model.toml`: what a model brings along beside its weights. Every field has a default; a model without the file serves.
 
+mod placement;
+
+pub use placement::{Placement, fits, host_part};
+
 use crate::GraphError;
-use bps_types::policy::DeviceKind;
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
+use toml::de::DeTable;
 
 /// Name of the file, in the model's folder.
 pub const FILE_NAME: &str = "model.toml";
@@ -58,31 +62,6 @@ impl Default for ModelManifest {
             preprocess: None,
             calibration: Calibration::default(),
         }
-    }
-}
-
-/// Devices by pattern: `cpu`, `gpu`, `software`, or a device's exact name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Placement {
-    /// Only these; empty allows all.
-    pub allow: Vec<String>,
-    /// Never these.
-    pub deny: Vec<String>,
-    /// Requests never leave this host.
-    pub local_only: bool,
-}
-
-impl Placement {
-    /// Whether a device may run the model.
-    pub fn permits(&self, device_name: &str, kind: DeviceKind) -> bool {
-        let word = match kind {
-            DeviceKind::Cpu => "cpu",
-            DeviceKind::Gpu => "gpu",
-            DeviceKind::Software => "software",
-        };
-        let named = |patterns: &[String]| patterns.iter().any(|p| p == word || p == device_name);
-        (self.allow.is_empty() || named(&self.allow)) && !named(&self.deny)
     }
 }
 
@@ -231,15 +210,25 @@ pub fn load(dir: &Path) -> Result<ModelManifest, GraphError> {
 
 fn parse_named(text: &str, file: &Path) -> Result<ModelManifest, GraphError> {
     toml::from_str(text).map_err(|e| {
-        let start = e.span().map_or(0, |s| s.start).min(text.len());
+        // What is checked over several fields of a table is reported at the table; the message begins with its field.
+        let field = e.message().split(' ').next().and_then(|name| place_of(text, name));
+        let start = field.or_else(|| Some(e.span()?.start)).unwrap_or(0).min(text.len());
         let line = 1 + text.as_bytes()[..start].iter().filter(|b| **b == b'\n').count();
         GraphError::Manifest { file: file.to_owned(), line, message: e.message().to_owned() }
     })
 }
 
+/// Where the value of a field is that is named `table.field`.
+fn place_of(text: &str, name: &str) -> Option<usize> {
+    let (table, field) = name.split_once('.')?;
+    let root = DeTable::parse(text).ok()?;
+    Some(root.get_ref().get(table)?.get_ref().as_table()?.get(field)?.span().start)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bps_types::policy::DeviceKind;
 
     #[test]
     fn empty_is_the_default() {
@@ -304,8 +293,12 @@ mod tests {
             ("[placement]\nallow = 'gpu'\n", 2, "invalid type"),
             ("[placement]\nallowed = ['gpu']\n", 2, "allowed"),
             ("a = 1\n[preprocess]\nchannels = 3", 1, "unknown field `a`"),
-            ("[preprocess]\nchannels = 2\n", 1, "1 or 3"),
-            ("[preprocess]\nmean = [1.0, 2.0]\n", 1, "preprocess.mean must be 3"),
+            ("[preprocess]\nchannels = 2\n", 2, "1 or 3"),
+            ("[preprocess]\nmean = [1.0, 2.0]\n", 2, "preprocess.mean must be 3"),
+            ("[preprocess]\nchannels = 1\n\nheight = 0\n", 4, "preprocess.height must be 1 to 16384"),
+            ("[preprocess]\nchannels = 1\nmean = [0.5]\nscale = [\n1.0, inf]\n", 4, "preprocess.scale must be 1"),
+            ("slo_ms = 1\npreprocess.channels = 2\n", 2, "1 or 3"),
+            ("\npreprocess = { channels = 3, width = 99999 }\n", 2, "preprocess.width"),
             ("[preprocess]\nlayout = 'nhwc'\n", 2, "nhwc"),
             ("[calibration]\ndata = '../secret'\n", 2, "inside"),
             ("[calibration]\ndata = '/etc/passwd'\n", 2, "inside"),

@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::{DeviceView, HostError, Ledger, Receipt};
 use bps_engine::Engine;
 use bps_sched::{Briefing, Candidate, PolicyStatus, Scheduler, SwapReport};
+use bps_types::Generation;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -106,9 +107,9 @@ impl Dispatcher {
         self.published.policy_status()
     }
 
-    /// Times of decide calls of the active policy.
-    pub(crate) fn decide_times(&self) -> crate::DecideTimes {
-        self.published.decide_times()
+    /// Times of a generation's decide calls, as far as none has decided since.
+    pub(crate) fn decide_times(&self, generation: Generation) -> crate::DecideTimes {
+        self.published.decide_times(generation)
     }
 
     /// Pause of the last swap.

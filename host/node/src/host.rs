@@ -17,7 +17,7 @@ use crate::{
 };
 use crate::{clock, record};
 use bps_engine::{DeviceRequest, Engine, RequestedKind};
-use bps_plugin::{GuestLimits, PolicyEngine};
+use bps_plugin::PolicyEngine;
 use bps_sched::Scheduler;
 use bps_types::Nanos;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -234,7 +234,7 @@ fn assemble(mut config: HostConfig) -> Result<Host, HostError> {
         Arc::new(Models::new(repository, loader, dispatcher.clone(), config.drain_timeout, queue_bounds, circle));
     models.load_all_blocking()?;
     let maker = Builder {
-        policies: PolicyEngine::new(GuestLimits::default())?,
+        policies: PolicyEngine::shared()?,
         library: Arc::default(),
         dispatcher: dispatcher.clone(),
         engine: engine.clone(),

@@ -160,12 +160,16 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn decided(&self, times: &[Nanos]) {
-        times.iter().for_each(|time| self.decide.record(time.as_secs_f64()));
+    pub(crate) fn decided(&self, times: impl Iterator<Item = Nanos>) {
+        times.for_each(|time| self.decide.record(time.as_secs_f64()));
     }
 
-    pub(crate) fn swapped(&self, pause: Nanos) {
-        self.swaps.increment(1);
+    /// Swaps, rollbacks and rebuilds since the run began.
+    pub(crate) fn swaps(&self, count: u64) {
+        self.swaps.absolute(count);
+    }
+
+    pub(crate) fn paused(&self, pause: Nanos) {
         self.swap_pause.record(pause.as_secs_f64());
     }
 

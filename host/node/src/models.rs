@@ -8,12 +8,14 @@ mod codings;
 mod costs;
 mod export;
 mod loader;
+mod placement;
 mod profiles;
 mod served;
 mod world;
 
 pub(crate) use export::{PIECE_BYTES_MAX, digest_of};
 pub(crate) use loader::Loader;
+pub(crate) use placement::{Other, unmatched_anywhere};
 pub(crate) use served::{InFlight, ServedModel};
 
 use crate::dispatcher::Dispatcher;

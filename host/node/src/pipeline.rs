@@ -57,7 +57,7 @@ pub(crate) async fn infer(inner: &Inner, call: InferCall) -> Result<InferReply, 
             trace: call.trace,
         };
         let rows = request.rows;
-        let answered = hand_over(inner, request, ready, in_flight, permit, handed_over).await?;
+        let answered = hand_over(inner, request, ready, in_flight, permit, arrived).await?;
         outcome.answered(rows, handed_over, &answered);
         Ok(reply(&model, wanted, answered))
     }
@@ -85,13 +85,13 @@ async fn hand_over(
     ready: Arranged,
     in_flight: InFlight,
     permit: Permit,
-    submitted: Nanos,
+    arrived: Nanos,
 ) -> Result<Answered, ServeError> {
     let stopped = || ServeError::Unavailable("the host is stopping".into());
     let (reply, answer) = oneshot::channel();
     let mut cancel = CancelOnDrop { inner, id: Some(request.id) };
     let inputs: Vec<HostTensor> = ready.tensors;
-    let submission = Submission { request, inputs, in_flight, reply, permit, submitted };
+    let submission = Submission { request, inputs, in_flight, reply, permit, arrived };
     if !inner.dispatcher.send(Message::Submit(Box::new(submission))) {
         cancel.id = None;
         return Err(stopped());

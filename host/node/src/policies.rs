@@ -126,7 +126,7 @@ impl Policies {
             previous: status.standby.as_deref().map(name),
             seed,
             config: status.config,
-            decide: self.dispatcher.decide_times(),
+            decide: self.dispatcher.decide_times(status.generation),
             faults: status.faults.iter().map(|(class, count)| (class.name().to_owned(), *count)).collect(),
             last_fault: status.last_fault.map(|fault| fault.to_string()),
             quarantined: status.quarantined.into_iter().map(|(digest, _, reason)| (digest, reason)).collect(),

@@ -1,8 +1,9 @@
 //! The one wasmtime engine, its ticker, and the way from bytes to a [`LoadedPolicy`].
 
 use crate::loaded::LoadedPolicy;
-use crate::{GuestLimits, LoadError, LoadStage, PluginError, guest::GuestState, verify};
+use crate::{GuestLimits, LoadError, LoadStage, PluginError, guest::GuestState, prebuilt, verify};
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
@@ -17,6 +18,9 @@ pub struct PolicyEngine {
     pub(crate) limits: Arc<GuestLimits>,
     /// Held while a component is compiled.
     compiling: Arc<Mutex<()>>,
+    /// What comes with bps and has been compiled, by digest; nothing else, so that it cannot grow. Held while one of these
+    /// is compiled, so that whoever needs the same one waits for it.
+    compiled: Arc<Mutex<HashMap<String, Component>>>,
 }
 
 impl std::fmt::Debug for PolicyEngine {
@@ -33,16 +37,39 @@ impl PolicyEngine {
         let mut linker = Linker::new(&engine);
         crate::bindings::Advised::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(refuse)?;
         start_ticker(engine.weak(), limits.tick)?;
-        Ok(Self { engine, linker: Arc::new(linker), limits: Arc::new(limits), compiling: Arc::default() })
+        let (linker, limits) = (Arc::new(linker), Arc::new(limits));
+        Ok(Self { engine, linker, limits, compiling: Arc::default(), compiled: Arc::default() })
+    }
+
+    /// This process's own, with the limits that hosts have; it stays to the end. Hosts that run beside or after each other
+    /// compile what comes with bps once.
+    pub fn shared() -> Result<Self, PluginError> {
+        static SHARED: Mutex<Option<PolicyEngine>> = Mutex::new(None);
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*shared {
+            Some(engine) => Ok(engine.clone()),
+            None => Ok(shared.insert(Self::new(GuestLimits::default())?).clone()),
+        }
     }
 
     /// Takes a component through the stages received, compiled, verified and admitted.
     pub fn load(&self, bytes: &[u8]) -> Result<LoadedPolicy, LoadError> {
         verify::received(bytes, &self.limits)?;
         verify::extent(bytes, &self.limits)?;
-        let component = self.compile(bytes)?;
+        let digest = hex(&Sha256::digest(bytes));
+        let component = if prebuilt::is_one(bytes) { self.compile_once(&digest, bytes)? } else { self.compile(bytes)? };
         verify::world(&self.engine, &component)?;
-        LoadedPolicy::admit(self.clone(), component, bytes, hex(&Sha256::digest(bytes)))
+        LoadedPolicy::admit(self.clone(), component, bytes, digest)
+    }
+
+    fn compile_once(&self, digest: &str, bytes: &[u8]) -> Result<Component, LoadError> {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(component) = compiled.get(digest) {
+            return Ok(component.clone());
+        }
+        let component = self.compile(bytes)?;
+        compiled.insert(digest.to_owned(), component.clone());
+        Ok(component)
     }
 
     /// Compiles on a thread of its own: a bug of the compiler that this input finds is a panic there, or takes too long
@@ -101,4 +128,28 @@ fn start_ticker(engine: EngineWeak, tick: Duration) -> Result<(), PluginError> {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_with_bps_is_compiled_once() {
+        let code = |engine: &PolicyEngine, bytes: &[u8]| {
+            let policy = engine.load(bytes).expect("it loads");
+            (policy.component().image_range(), policy)
+        };
+        let engine = PolicyEngine::shared().expect("an engine");
+        let known = prebuilt::find("local-only").expect("it is built in").wasm;
+        let (first, kept) = code(&engine, known);
+        let (second, _) = code(&PolicyEngine::shared().expect("an engine"), known);
+        assert_eq!(first, second, "the same code");
+        // Anything else is compiled each time and forgotten: a custom section makes another component.
+        let other = [known, &[0, 5, 4, b't', b'e', b's', b't']].concat();
+        let (first, also_kept) = code(&engine, &other);
+        assert_ne!(first, code(&engine, &other).0);
+        assert_ne!(kept.digest(), also_kept.digest());
+        assert_eq!(engine.compiled.lock().expect("no panic").len(), 1);
+    }
 }

@@ -88,6 +88,12 @@ impl LoadedPolicy {
         Arc::clone(&self.0.bytes)
     }
 
+    /// Its compiled code.
+    #[cfg(test)]
+    pub(crate) fn component(&self) -> &Component {
+        self.0.pre.component()
+    }
+
     /// Interfaces it imports: its whole authority.
     pub fn imports(&self) -> &[String] {
         &self.0.imports

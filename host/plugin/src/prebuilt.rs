@@ -49,3 +49,8 @@ pub fn all() -> &'static [Prebuilt] {
 pub fn find(name: &str) -> Option<&'static Prebuilt> {
     POLICIES.iter().chain([&CHAOS]).find(|known| known.name == name)
 }
+
+/// Whether these are the bytes of one of them.
+pub(crate) fn is_one(bytes: &[u8]) -> bool {
+    POLICIES.iter().chain([&CHAOS]).any(|known| known.wasm == bytes)
+}

@@ -18,7 +18,7 @@ use crate::slot::PolicySlot;
 use crate::snapshot::{self, View};
 use crate::{Action, Briefing, Config, Event, Ledger, PolicyStatus, World};
 use bps_types::policy::{Outcome, Snapshot, Table, Trigger, bound};
-use bps_types::{DeviceId, HostId, Nanos, RequestId};
+use bps_types::{DeviceId, Generation, HostId, Nanos, RequestId};
 use indexmap::IndexMap;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -175,8 +175,8 @@ impl Scheduler {
         &self.world
     }
 
-    /// How long each decide call took since the last look (at most 4,096).
-    pub fn drain_decide_times(&mut self) -> impl Iterator<Item = Nanos> + '_ {
+    /// Which generation decided since the last look (at most 4,096 times), and how long each call took.
+    pub fn drain_decide_times(&mut self) -> impl Iterator<Item = (Generation, Nanos)> + '_ {
         self.slot.drain_decide_times()
     }
 

@@ -84,7 +84,8 @@ pub(crate) struct PolicySlot {
     faults: IndexMap<FaultClass, u64>,
     last_fault: Option<Fault>,
     quarantine: IndexMap<String, (Nanos, String)>,
-    decide_times: VecDeque<Nanos>,
+    /// Each with the generation that decided.
+    decide_times: VecDeque<(Generation, Nanos)>,
     swaps: u64,
 }
 
@@ -122,7 +123,7 @@ impl PolicySlot {
         }
     }
 
-    pub(crate) fn drain_decide_times(&mut self) -> impl Iterator<Item = Nanos> + '_ {
+    pub(crate) fn drain_decide_times(&mut self) -> impl Iterator<Item = (Generation, Nanos)> + '_ {
         self.decide_times.drain(..)
     }
 
@@ -175,7 +176,7 @@ impl PolicySlot {
             let took = (self.stopwatch)().since(started);
             let author = active.author.clone();
             if self.decide_times.len() < DECIDE_TIMES_MAX {
-                self.decide_times.push_back(took);
+                self.decide_times.push_back((author.generation, took));
             }
             let generation = author.generation.0;
             self.log(now, LogEntry::Decide { generation, snapshot, result: result.as_ref() });
@@ -272,7 +273,8 @@ impl PolicySlot {
         };
         let rebuilt = self.rebuilding.take().is_some_and(|(failed, ..)| failed.label == instance.author.label);
         let previous = self.active.replace(instance);
-        self.swaps += 1;
+        // The first policy of a run takes nobody's place.
+        self.swaps += u64::from(generation > Generation(1));
         if rebuilt {
             return self.author().label.clone();
         }

@@ -326,9 +326,10 @@ fn a_rollback_is_there_for_the_asking() {
     bench.feed(Event::Rollback);
     assert!(bench.swaps.last().unwrap().refused.is_some(), "nothing to go back to");
     bench.swap("first", good);
+    assert_eq!(bench.scheduler.status().swaps, 0, "it takes nobody's place");
     bench.swap("second", good);
     bench.feed(Event::Rollback);
-    assert_eq!(bench.active(), "first");
+    assert_eq!((bench.active().as_str(), bench.scheduler.status().swaps), ("first", 2));
     assert_eq!(bench.swaps.last().unwrap().rollback, Some(RollbackReason::Asked));
 }
 

@@ -8,7 +8,7 @@ use crate::link::Link;
 use crate::outbox::Outbox;
 use crate::peers::{Peer, PeerStore};
 use crate::quic::{QuicLink, config};
-use crate::roster::{Place, Roster};
+use crate::roster::{Place, REPLACED, Roster};
 use crate::session::{Session, Sink};
 use crate::settings::{Carrier, Settings};
 use crate::tcp::TcpLink;
@@ -161,7 +161,8 @@ impl Hub {
                     if place.wait_for(|place| *place == Place::Free).await.is_err() {
                         return;
                     }
-                    if taken.elapsed() >= GOOD_SESSION {
+                    // One that was replaced is about to replace another in turn: that must not begin anew at once.
+                    if taken.elapsed() >= GOOD_SESSION && !self.roster.was_replaced(&key) {
                         backoff = BACKOFF_MIN;
                     }
                 }
@@ -200,7 +201,7 @@ impl Hub {
             };
         let session = self.session(peer, &theirs, carrier, true);
         if let Some(old) = self.roster.dialled(session.clone()).map_err(NotReached::Given)? {
-            old.end("replaced by a newer connection");
+            old.end(REPLACED);
         }
         self.open(session, async { Ok(link) });
         Ok(())

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+/// Why a session ends whose peer has come anew; the peer is told.
+pub(crate) const REPLACED: &str = "replaced by a newer connection";
+
 /// What holds a peer's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -50,20 +53,37 @@ struct Entry {
 struct Replaced {
     since: Option<Instant>,
     count: u32,
+    /// No session that stands is replaced before.
+    until: Option<Instant>,
 }
 
 /// A peer that comes anew so often within [`REPLACED_WITHIN`] is two hosts with one identity.
 const REPLACED_MAX: u32 = 4;
 const REPLACED_WITHIN: Duration = Duration::from_secs(10);
+/// Then the session that stands is kept for so long: one of the two is served, and the other, which is refused like anybody
+/// else, tries ever more seldom. A session that is lost is not kept, so that a peer that did crash is let in.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// What whoever comes too late is told.
+const TWO: &str = "another host has the same identity, and its session stands";
 
 impl Replaced {
     /// Counts one; true if it is time to say that there are two, once in each span.
     fn again(&mut self, now: Instant) -> bool {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) > REPLACED_WITHIN) {
-            *self = Self { since: Some(now), count: 0 };
+            (self.since, self.count) = (Some(now), 0);
         }
         self.count += 1;
-        self.count == REPLACED_MAX
+        let are_two = self.count == REPLACED_MAX;
+        if are_two {
+            self.until = Some(now + KEPT_FOR);
+        }
+        are_two
+    }
+
+    /// Whether the session that stands is to stay.
+    fn keeps(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
     }
 }
 
@@ -157,6 +177,9 @@ impl Roster {
         if entry.live_session().is_some() && self.own > session.peer.key {
             return Err("the peer's own connection was first");
         }
+        if entry.live_session().is_some() && entry.replaced.keeps(Instant::now()) {
+            return Err(TWO);
+        }
         Ok(entry.install(session))
     }
 
@@ -172,11 +195,14 @@ impl Roster {
         if smaller && entry.live_session().is_some_and(|session| session.dialled) {
             return Door::Shut("there is a session that this host dialled");
         }
+        if entry.live_session().is_some() && entry.replaced.keeps(Instant::now()) {
+            return Door::Shut(TWO);
+        }
         let session = make(peer);
         let replaced = entry.install(session.clone());
         drop(entries);
         if let Some(old) = replaced {
-            old.end("replaced by a newer connection");
+            old.end(REPLACED);
         }
         Door::Open(session)
     }
@@ -195,6 +221,13 @@ impl Roster {
             entry.session = None;
             entry.place.send_replace(Place::Free);
         }
+    }
+
+    /// Whether the last session of a peer ended because a newer connection of this identity took its place there.
+    pub(crate) fn was_replaced(&self, key: &HostKey) -> bool {
+        let entries = self.entries.lock();
+        let reason = entries.get(key).and_then(|entry| entry.reason.as_deref());
+        reason.is_some_and(|reason| reason.ends_with(REPLACED))
     }
 
     /// A dial failed. Where a session came in meanwhile, nobody needs to know.
@@ -302,6 +335,8 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let said: Vec<bool> = [0, 1, 2, 3, 4, 5].into_iter().map(|second| replaced.again(at(second))).collect();
         assert_eq!(said, [false, false, false, true, false, false], "once");
+        assert!(replaced.keeps(at(5)) && replaced.keeps(at(62)) && !replaced.keeps(at(63)));
         assert!((6..20).map(|n| replaced.again(at(20 * n))).all(|said| !said), "now and then one restarts");
+        assert!(!replaced.keeps(at(400)));
     }
 }

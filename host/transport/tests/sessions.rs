@@ -259,6 +259,29 @@ async fn two_that_dial_each_other_have_one_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_with_one_identity_one_keeps_the_link() {
+    for carrier in BOTH {
+        let (edge, strong) = (Ground::new(), Ground::new());
+        strong.knows(edge.key(), None);
+        let strong = strong.start(|s| s.carrier = carrier);
+        edge.knows(strong.key(), Some(strong.address()));
+        let copies = [(); 2].map(|()| edge.start(|s| s.carrier = carrier));
+        let sessions = || strong.count(|h| matches!(h, Happening::Up { .. }));
+        // The first few replace each other within a second, since any of them could be a host that has crashed.
+        strong.until("they replace each other", |_| (sessions() > 2).then_some(())).await;
+        sleep(Duration::from_secs(4)).await;
+        let settled = sessions();
+        sleep(Duration::from_secs(4)).await;
+        assert_eq!(sessions(), settled, "{carrier:?}: they go on replacing each other");
+        let is_up = |host: &host::Host| host.transport.status()[0].up;
+        let (served, left): (Vec<_>, Vec<_>) = copies.into_iter().partition(is_up);
+        assert_eq!((served.len(), left.len()), (1, 1), "{carrier:?}");
+        served[0].transport.stop().await;
+        left[0].until("the other one is let in", |_| is_up(&left[0]).then_some(())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn on_one_machine_the_choice_is_tcp_and_without_tcp_quic() {
     let (edge, _strong) = pair(CarrierChoice::Auto).await;
     assert_eq!(edge.transport.status()[0].carrier, Some(Carrier::Tcp));

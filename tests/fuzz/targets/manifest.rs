@@ -3,7 +3,7 @@
 #![no_main]
 
 use bps_fuzz::{seed, within};
-use bps_graph::manifest::parse;
+use bps_graph::manifest::{host_part, parse};
 use bps_types::policy::DeviceKind;
 use libfuzzer_sys::fuzz_target;
 
@@ -11,7 +11,9 @@ fuzz_target!(init: seed(SEEDS.map(|text| text.as_bytes().to_vec()), &WORDS), |da
     let Ok(text) = std::str::from_utf8(data) else { return };
     within((1 << 20) + 512 * text.len(), || match parse(text) {
         Ok(manifest) => {
-            manifest.placement.permits("gpu:0", DeviceKind::Gpu);
+            manifest.placement.permits("server/gpu:0", DeviceKind::Gpu);
+            let hosts = manifest.placement.names().filter_map(host_part);
+            assert!(hosts.map(str::len).sum::<usize>() <= text.len());
             let written = toml::to_string(&manifest).expect("what was read can be written");
             assert_eq!(parse(&written).expect("what was written can be read"), manifest);
         }
@@ -22,7 +24,7 @@ fuzz_target!(init: seed(SEEDS.map(|text| text.as_bytes().to_vec()), &WORDS), |da
 const SEEDS: [&str; 4] = [
     include_str!("../../../models/digits/model.toml"),
     "slo_ms = 50\npriority = 7\nbatch_max = 8\naccuracy_budget_ppm = 1000\ncodecs = [\"f16\", \"int8\"]\nqueue_max = 64\n\
-     exportable = false\n[placement]\nallow = [\"gpu\", \"cpu:0/2\"]\ndeny = [\"software\"]\nlocal_only = true\n",
+     exportable = false\n[placement]\nallow = [\"gpu\", \"cpu:0/2\"]\ndeny = [\"software\", \"s*r/*\"]\nlocal_only = true\n",
     "[preprocess]\ninput = 'x'\nwidth = 32\nheight = 0x10\nchannels = 1\nlayout = \"nchw\"\nmean = [127.5]\n\
      scale = [7.84e-3]\n[calibration]\ndata = 'calibration/digits.bin' # inside\n",
     "placement.allow = [\"\"\"a\nb\"\"\", '''c''', \"\\u00e9\\n\"]\nslo_ms = 1_000.5\npreprocess = { channels = 3 }\n",

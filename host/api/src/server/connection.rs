@@ -1,6 +1,7 @@
 //! One connection, from its first byte to its last.
 
 use super::ServerLimits;
+use super::places::Place;
 use super::write_timeout::WriteTimeout;
 use axum::Router;
 use axum::body::Body;
@@ -10,7 +11,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -30,11 +30,12 @@ const STREAMS_MAX: u32 = 128;
 pub(super) struct Connection {
     limits: Arc<ServerLimits>,
     stopping: watch::Receiver<()>,
+    place: Arc<Place>,
 }
 
 impl Connection {
-    pub(super) fn new(limits: Arc<ServerLimits>, stopping: watch::Receiver<()>) -> Self {
-        Self { limits, stopping }
+    pub(super) fn new(limits: Arc<ServerLimits>, stopping: watch::Receiver<()>, place: Arc<Place>) -> Self {
+        Self { limits, stopping, place }
     }
 
     /// The TLS handshake; none where it fails or takes too long, or the server stops.
@@ -54,18 +55,17 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let called = Arc::new(AtomicBool::new(false));
         let service = service_fn({
-            let called = called.clone();
+            let place = self.place.clone();
             move |request: hyper::Request<Incoming>| {
-                called.store(true, Ordering::Relaxed);
+                place.asks();
                 router.clone().oneshot(request.map(Body::new))
             }
         });
         let builder = self.builder();
         let stream = WriteTimeout::new(stream, self.limits.write_timeout);
         let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        let mut first_request_due = pin!(tokio::time::sleep(self.limits.header_timeout));
+        let mut first_request_due = pin!(tokio::time::sleep(self.limits.first_header_timeout));
         let (mut watched, mut stopped) = (true, false);
         loop {
             tokio::select! {
@@ -82,7 +82,7 @@ impl Connection {
                 // Later requests are timed by the protocol's own code; before the first one it is not yet chosen.
                 () = first_request_due.as_mut(), if watched => {
                     watched = false;
-                    if !called.load(Ordering::Relaxed) {
+                    if !self.place.has_asked() {
                         return;
                     }
                 }

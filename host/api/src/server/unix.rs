@@ -5,6 +5,7 @@ use crate::ApiError;
 use axum::Router;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{Error, ErrorKind};
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tokio::net::{UnixListener, UnixStream};
@@ -27,8 +28,8 @@ pub async fn serve_unix(path: &Path, router: Router, shutdown: impl Future<Outpu
 impl Listener for UnixListener {
     type Stream = UnixStream;
 
-    async fn accept(&self) -> Result<UnixStream, Error> {
-        Self::accept(self).await.map(|(stream, _)| stream)
+    async fn accept(&self) -> Result<(UnixStream, Option<IpAddr>), Error> {
+        Self::accept(self).await.map(|(stream, _)| (stream, None))
     }
 }
 

@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 const PATH: &str = "/v2/models/digits/infer";
 
 fn short() -> ServerLimits {
-    ServerLimits { header_timeout: Duration::from_millis(200), ..ServerLimits::default() }
+    let soon = Duration::from_millis(200);
+    ServerLimits { first_header_timeout: soon, header_timeout: soon, ..ServerLimits::default() }
 }
 
 async fn server(config: ApiConfig, limits: ServerLimits) -> Running {
@@ -84,6 +85,71 @@ async fn slow_clients_are_let_go() {
         let answer = send_and_wait(&server, bytes).await;
         let line = answer.lines().next().unwrap_or("");
         assert!(line.starts_with(expected), "{:?}: {line}", str::from_utf8(bytes));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_asks_nothing_is_let_go_long_before_who_has_asked() {
+    let limits = ServerLimits::default();
+    assert!(limits.handshake_timeout.max(limits.first_header_timeout) <= Duration::from_secs(5));
+    let limits = ServerLimits { first_header_timeout: Duration::from_millis(200), ..limits };
+    let server = server(ApiConfig::default(), limits).await;
+    let mut kept = TcpStream::connect(server.address).await.unwrap();
+    kept.write_all(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert_eq!(kept.read_u8().await.unwrap(), b'H');
+    let silent = tokio::time::timeout(Duration::from_secs(10), send_and_wait(&server, b""));
+    assert_eq!(silent.await.expect("let go within seconds"), "");
+    let mut rest = Vec::new();
+    let waiting = tokio::time::timeout(Duration::from_millis(300), kept.read_to_end(&mut rest));
+    assert!(waiting.await.is_err(), "a connection that has asked is kept");
+    server.stop().await;
+}
+
+/// A connection to the server from another address of this machine.
+#[cfg(target_os = "linux")]
+async fn connect_from(address: [u8; 4], server: &Running) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((address, 0).into()).unwrap();
+    socket.connect(server.address).await.unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn connections_of_one_address_shut_out_nobody() {
+    let limits = ServerLimits { connections_max: 8, address_connections_max: 6, ..ServerLimits::default() };
+    let server = server(ApiConfig::default(), limits).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(connect_from([127, 0, 0, 2], &server).await);
+    }
+    for address in [[127, 0, 0, 3], [127, 0, 0, 2]] {
+        let asked = async { exchange(connect_from(address, &server).await, "GET", "/v2", &[], Bytes::new()).await };
+        let answer = tokio::time::timeout(Duration::from_secs(3), asked).await;
+        assert_eq!(answer.expect("it waits for none of the silent ones").status, 200, "{address:?}");
+    }
+    server.stop().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn who_is_being_answered_is_not_displaced() {
+    let limits = ServerLimits { connections_max: 8, address_connections_max: 2, ..ServerLimits::default() };
+    let server = server(ApiConfig::default(), limits).await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = connect_from([127, 0, 0, 2], &server).await;
+        stream.write_all(b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        stream.read_u8().await.unwrap();
+        held.push(stream);
+    }
+    let mut rest = Vec::new();
+    let mut third = connect_from([127, 0, 0, 2], &server).await;
+    let closed = tokio::time::timeout(Duration::from_secs(3), third.read_to_end(&mut rest)).await;
+    let _ = closed.expect("it is closed at once, by an end or a reset");
+    for stream in &mut held {
+        stream.write_all(b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0, "still answered");
     }
     server.stop().await;
 }

@@ -156,8 +156,8 @@ impl Book {
             Refusal::QueueFull => ServeError::Unavailable(format!("the queue of model {model} is full")),
             Refusal::Shed => ServeError::Shed,
             Refusal::Expired => {
-                let asked = submission.request.deadline.map(|deadline| deadline.since(submission.submitted));
-                ServeError::Expired(asked.unwrap_or_else(|| now.since(submission.submitted)))
+                let asked = submission.request.deadline.map(|deadline| deadline.since(submission.arrived));
+                ServeError::Expired(asked.unwrap_or_else(|| now.since(submission.arrived)))
             }
             Refusal::Cancelled => ServeError::Unavailable("cancelled".into()),
             Refusal::Failed { attempts, message } => {

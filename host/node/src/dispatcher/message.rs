@@ -59,8 +59,8 @@ pub(crate) struct Submission {
     pub(crate) permit: Permit,
     /// The model, which stays as long as the request does.
     pub(crate) in_flight: InFlight,
-    /// When it was handed over.
-    pub(crate) submitted: Nanos,
+    /// When it came, which its deadline counts from: before images were decoded, and before it was handed over.
+    pub(crate) arrived: Nanos,
 }
 
 /// A request's rows of every output, and where the time went.

@@ -2,7 +2,7 @@
 
 use crate::{DecideTimes, Ledger, Receipt};
 use bps_sched::PolicyStatus;
-use bps_types::Nanos;
+use bps_types::{Generation, Nanos};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -43,7 +43,9 @@ impl DeviceState {
 struct PolicyState {
     status: Option<(PolicyStatus, u64)>,
     last_pause: Option<Nanos>,
+    /// Of one generation's decisions.
     decide: Histogram<u64>,
+    decide_of: Generation,
 }
 
 impl Published {
@@ -54,7 +56,7 @@ impl Published {
             ledger: Mutex::default(),
             receipts: Mutex::new(VecDeque::with_capacity(RECEIPTS_MAX)),
             devices: Mutex::new(vec![DeviceState::new(true); device_count]),
-            policy: Mutex::new(PolicyState { status: None, last_pause: None, decide }),
+            policy: Mutex::new(PolicyState { status: None, last_pause: None, decide, decide_of: Generation(0) }),
         }
     }
 
@@ -102,18 +104,20 @@ impl Published {
         self.policy.lock().status.clone()
     }
 
-    /// A new status; the decide times start anew with a new generation.
     pub(super) fn set_policy_status(&self, status: PolicyStatus, seed: u64) {
-        let mut policy = self.policy.lock();
-        if policy.status.as_ref().is_none_or(|(s, _)| s.generation != status.generation) {
-            policy.decide.reset();
-        }
-        policy.status = Some((status, seed));
+        self.policy.lock().status = Some((status, seed));
     }
 
-    pub(super) fn record_decide(&self, times: &[Nanos]) {
+    /// Each decision's generation and time; they are counted anew with each other generation.
+    pub(super) fn record_decide(&self, times: &[(Generation, Nanos)]) {
         let mut policy = self.policy.lock();
-        times.iter().for_each(|t| policy.decide.saturating_record(t.0.max(1)));
+        for (generation, took) in times {
+            if policy.decide_of != *generation {
+                policy.decide_of = *generation;
+                policy.decide.reset();
+            }
+            policy.decide.saturating_record(took.0.max(1));
+        }
     }
 
     pub(super) fn set_pause(&self, pause: Nanos) {
@@ -124,10 +128,11 @@ impl Published {
         self.policy.lock().last_pause
     }
 
-    pub(crate) fn decide_times(&self) -> DecideTimes {
+    /// Of this generation; nothing where another one decided last.
+    pub(crate) fn decide_times(&self, generation: Generation) -> DecideTimes {
         let policy = self.policy.lock();
         let micros = |nanos: u64| nanos as f64 / 1e3;
-        if policy.decide.is_empty() {
+        if policy.decide.is_empty() || policy.decide_of != generation {
             return DecideTimes::default();
         }
         DecideTimes {

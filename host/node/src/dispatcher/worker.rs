@@ -39,7 +39,7 @@ pub(super) struct Worker {
     pub(super) remote: Remote,
     /// Reused between events.
     actions: Vec<Action>,
-    decide_times: Vec<Nanos>,
+    decide_times: Vec<(Generation, Nanos)>,
     /// Read once per message.
     now: Nanos,
     wake_at: Option<Nanos>,
@@ -68,8 +68,9 @@ impl Drop for Alive {
 }
 
 impl Worker {
+    /// A worker that has shown its state: whoever has the handle finds it, however late the thread begins to run.
     pub(super) fn new(parts: Parts, sender: Sender<Message>, published: Arc<Published>) -> Self {
-        Self {
+        let mut worker = Self {
             scheduler: parts.scheduler,
             engine: parts.engine,
             metrics: parts.metrics,
@@ -90,12 +91,13 @@ impl Worker {
             swap_answer: None,
             seeds: VecDeque::new(),
             stopping: false,
-        }
+        };
+        worker.publish();
+        worker
     }
 
     pub(super) fn run(mut self, receiver: &Receiver<Message>) {
         let _alive = Alive(self.published.clone());
-        self.publish();
         while !self.stopping {
             let first = self.wait(receiver);
             self.now = clock::now();
@@ -333,11 +335,17 @@ impl Worker {
 
     fn swapped(&mut self, report: SwapReport) {
         if report.refused.is_none() {
-            self.published.set_pause(report.pause);
-            self.metrics.swapped(report.pause);
+            // Whoever asks from now on is told of this one.
+            self.publish_at = Some(self.now);
+            let (from, to) = (&report.from.name, &report.to.name);
             match &report.rollback {
-                Some(reason) => tracing::warn!(from = %report.from.name, to = %report.to.name, ?reason, "rolled back"),
-                None => tracing::info!(from = %report.from.name, to = %report.to.name, "policy swapped"),
+                Some(reason) => tracing::warn!(%from, %to, ?reason, "rolled back"),
+                None if report.generation == Generation(1) => tracing::info!(policy = %to, "the first policy decides"),
+                None => tracing::info!(%from, %to, "policy swapped"),
+            }
+            if report.rollback.is_some() || report.generation > Generation(1) {
+                self.published.set_pause(report.pause);
+                self.metrics.paused(report.pause);
             }
         }
         match self.swap_reply.take() {
@@ -346,8 +354,14 @@ impl Worker {
         }
     }
 
-    /// The ledger is published before any request hears of its end.
+    /// The ledger and how long decisions took are published before any request hears of its end.
     fn account(&mut self) {
+        self.decide_times.clear();
+        self.decide_times.extend(self.scheduler.drain_decide_times());
+        if !self.decide_times.is_empty() {
+            self.metrics.decided(self.decide_times.iter().map(|(_, took)| *took));
+            self.published.record_decide(&self.decide_times);
+        }
         let now = self.scheduler.ledger();
         self.metrics.account(&self.ledger, &now);
         self.ledger = now;
@@ -356,15 +370,11 @@ impl Worker {
 
     fn publish(&mut self) {
         self.publish_at = None;
-        self.decide_times.clear();
-        self.decide_times.extend(self.scheduler.drain_decide_times());
-        self.metrics.decided(&self.decide_times);
         let status = self.scheduler.status();
         self.metrics.faults(&status.faults);
+        self.metrics.swaps(status.swaps);
         let seed =
             self.seeds.iter().find(|(generation, _)| *generation == status.generation).map_or(0, |(_, seed)| *seed);
-        // In this order: these times are the predecessor's if the generation is new.
-        self.published.record_decide(&self.decide_times);
         self.published.set_policy_status(status, seed);
         let names: &WorldInfo = &self.scheduler.world().info;
         self.metrics.waiting(&self.scheduler.waiting(), names);

@@ -4,6 +4,7 @@
 use super::calibration::Calibration;
 use super::costs::Costs;
 use super::export::Export;
+use super::placement::unmatched_here;
 use super::{Loaded, ServedModel, profiles};
 use crate::ProfileChoice;
 use crate::codecs;
@@ -66,6 +67,10 @@ impl Loader {
         let graph = Arc::new(graph);
         let pixels = manifest.preprocess.as_ref().map(|p| PixelInput::of(&graph, p)).transpose()?;
         let allowed = |d: &&DeviceDescription| manifest.placement.permits(&d.name, d.kind);
+        let own: Vec<&str> = self.devices().iter().map(|d| d.name.as_str()).collect();
+        for pattern in unmatched_here(&manifest.placement, &own, self.meets_others) {
+            tracing::warn!(model = name, pattern, "a placement pattern matches no device");
+        }
         let devices: Vec<&DeviceDescription> = self.devices().iter().filter(allowed).collect();
         if devices.is_empty() {
             return Err("its placement allows none of this host's devices".into());

@@ -116,6 +116,13 @@ impl Roster {
         self.table.lock().peers.get(&key)?.estimate.map(|e| e.clock_offset_nanos)
     }
 
+    /// What a host calls its devices; none before it has told.
+    pub(super) fn device_names(&self, key: &HostKey) -> Option<Vec<String>> {
+        let table = self.table.lock();
+        let advert = table.peers.get(key)?.advert.as_ref()?;
+        Some(advert.devices.iter().map(|d| d.name.clone()).collect())
+    }
+
     /// The epoch of the advert that a host has had of this one in its session, if any.
     pub(super) fn told_epoch(&self, key: &HostKey) -> Option<u32> {
         self.table.lock().peers.get(key)?.told

@@ -6,10 +6,11 @@ use super::corrected::Corrected;
 use super::roster::News;
 use super::{Peers, stopped};
 use crate::clock;
-use bps_transport::{Quotas, Rights};
+use crate::models::{Other, unmatched_anywhere};
+use bps_transport::{Peer, Quotas, Rights};
 use bps_types::Nanos;
 use bps_wire::{Advert, DeviceReport, HostKey, LinkReport, Message, Standing};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
@@ -37,6 +38,8 @@ pub(super) struct Upkeep {
     corrected: Corrected,
     /// When it was looked at last.
     corrected_at: Nanos,
+    /// Models and placement patterns of theirs that the log has named.
+    unmatched: BTreeSet<(String, String)>,
 }
 
 /// All that an advert is made from: another one is due when this is another.
@@ -61,6 +64,7 @@ impl Upkeep {
             memory_free: vec![],
             corrected: Corrected::default(),
             corrected_at: Nanos::ZERO,
+            unmatched: BTreeSet::new(),
         }
     }
 
@@ -109,6 +113,22 @@ impl Upkeep {
             }
         }
         peers.roster.dismiss_others(|key| paired.iter().any(|p| p.key == *key));
+        self.name_unmatched(paired);
+    }
+
+    /// Says once of each placement pattern that it matches no device, as far as the paired hosts have told theirs.
+    fn name_unmatched(&mut self, paired: Vec<Peer>) {
+        let Self { peers, unmatched, .. } = self;
+        let own: Vec<&str> = peers.engine.devices().iter().map(|d| d.name.as_str()).collect();
+        let other = |peer: Peer| Other { devices: peers.roster.device_names(&peer.key), name: peer.name };
+        let others: Vec<Other> = paired.into_iter().map(other).collect();
+        for model in &peers.models.present().1 {
+            for pattern in unmatched_anywhere(&model.manifest.placement, &own, &others) {
+                if unmatched.insert((model.name.clone(), pattern.to_owned())) {
+                    tracing::warn!(model = model.name, pattern, "a placement pattern matches no device");
+                }
+            }
+        }
     }
 
     /// What the scheduler plans with by now, as far as it was told to its policy.

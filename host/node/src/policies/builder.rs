@@ -161,9 +161,22 @@ impl Builder {
             status.is_some_and(|s| s.label.digest == digest || s.standby.as_ref().is_some_and(|l| l.digest == digest))
         };
         let taken = loaded.and_then(|policy| library.insert(policy, origin.clone(), in_use));
-        if let Err(error) = &taken {
-            tracing::warn!(origin, stage = error.stage, reason = error.reason, "policy rejected");
-            library.reject(name, origin, bytes.len(), error);
+        match &taken {
+            Ok(PolicyEntry { name, version, digest, shadows: Some(built_in), .. }) => {
+                tracing::warn!(
+                    name,
+                    version,
+                    digest,
+                    origin,
+                    built_in,
+                    "this policy has the name of a built-in one: the name means it now, the built-in one goes by its digest"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(origin, stage = error.stage, reason = error.reason, "policy rejected");
+                library.reject(name, origin, bytes.len(), error);
+            }
         }
         taken
     }

@@ -27,15 +27,16 @@ struct Known {
 }
 
 impl Library {
-    /// Takes a policy in. The same component again is no second entry, but counts as the latest of its name. Where there
-    /// is no room, the oldest goes that is neither built in nor `in_use`.
+    /// Takes a policy in. The same component again is no second entry, but counts as the latest of its name; what is built
+    /// in stays so. Where there is no room, the oldest goes that is neither built in nor `in_use`.
     pub(crate) fn insert(
         &mut self,
         policy: LoadedPolicy,
         origin: String,
         in_use: impl Fn(&str) -> bool,
     ) -> Result<PolicyEntry, PolicyRejected> {
-        self.known.retain(|k| k.policy.digest() != policy.digest());
+        let again = self.known.extract_if(.., |k| k.policy.digest() == policy.digest()).next();
+        let is_built_in = again.is_some_and(|k| k.origin == PREBUILT);
         let dispensable = |k: &Known| k.origin != PREBUILT && !in_use(k.policy.digest());
         if self.known.len() >= POLICIES_MAX
             && let Some(oldest) = self.known.iter().position(dispensable)
@@ -47,10 +48,9 @@ impl Library {
             return Err(PolicyRejected { stage: "received".into(), reason });
         }
         self.rejected.retain(|r| r.origin != origin);
-        let known = Known { policy, origin };
-        let entry = entry(&known);
-        self.known.push(known);
-        Ok(entry)
+        let origin = if is_built_in { PREBUILT.to_owned() } else { origin };
+        self.known.push(Known { policy, origin });
+        Ok(self.entry(self.known.len() - 1))
     }
 
     /// Remembers what was not taken.
@@ -69,11 +69,12 @@ impl Library {
             summary: String::new(),
             size_bytes,
             config_schema: String::new(),
+            shadows: None,
         });
     }
 
     pub(crate) fn entries(&self) -> Vec<PolicyEntry> {
-        self.known.iter().map(entry).chain(self.rejected.iter().cloned()).collect()
+        (0..self.known.len()).map(|index| self.entry(index)).chain(self.rejected.iter().cloned()).collect()
     }
 
     /// The policy with exactly this digest.
@@ -106,19 +107,24 @@ impl Library {
             }
         }
     }
-}
 
-fn entry(known: &Known) -> PolicyEntry {
-    let manifest = known.policy.manifest();
-    PolicyEntry {
-        name: manifest.name.clone(),
-        version: manifest.version.clone(),
-        digest: known.policy.digest().to_owned(),
-        origin: known.origin.clone(),
-        state: PolicyEntryState::Available,
-        summary: manifest.summary.clone(),
-        size_bytes: known.policy.size_bytes(),
-        config_schema: manifest.config_schema.clone(),
+    fn entry(&self, index: usize) -> PolicyEntry {
+        let Known { policy, origin } = &self.known[index];
+        let manifest = policy.manifest();
+        // As `find` looks for a name: the latest wins.
+        let shadowed = |k: &&Known| k.origin == PREBUILT && k.policy.manifest().name == manifest.name;
+        let shadows = self.known[..index].iter().find(shadowed).filter(|_| origin != PREBUILT);
+        PolicyEntry {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            digest: policy.digest().to_owned(),
+            origin: origin.clone(),
+            state: PolicyEntryState::Available,
+            summary: manifest.summary.clone(),
+            size_bytes: policy.size_bytes(),
+            config_schema: manifest.config_schema.clone(),
+            shadows: shadows.map(|k| k.policy.digest().to_owned()),
+        }
     }
 }
 

@@ -47,6 +47,9 @@ pub struct PolicyEntry {
     pub size_bytes: usize,
     /// JSON schema of its configuration.
     pub config_schema: String,
+    /// Digest of the built-in policy whose name it has: the name alone means this one from then on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadows: Option<String>,
 }
 
 /// A policy that was not taken.
@@ -202,7 +205,7 @@ pub struct PolicyStatusView {
     pub gauges: BTreeMap<u32, f64>,
     /// The account of every request.
     pub ledger: bps_sched::Ledger,
-    /// Swaps made.
+    /// Swaps, rollbacks and rebuilds of this run; its first policy is none of them.
     pub swaps: u64,
     /// Pause of the last one, microseconds.
     pub last_pause_us: Option<f64>,

@@ -94,9 +94,12 @@ async fn a_repository_with_versions_and_a_broken_model() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn placement_that_allows_no_device_is_told() {
-    let host = start(|c| c.builtin_models = vec![digits("digits", "placement = { allow = [\"gpu\"] }")]).await;
-    assert!(host.index()[0].reason.contains("allows none of this host's devices"), "{:?}", host.index());
-    settled(&host).await;
+    for placement in ["allow = [\"gpu\"]", "deny = [\"*\"]", "deny = [\"c*\"]"] {
+        let model = digits("digits", &format!("placement = {{ {placement} }}"));
+        let host = start(|c| c.builtin_models = vec![model]).await;
+        assert!(host.index()[0].reason.contains("allows none of this host's devices"), "{:?}", host.index());
+        settled(&host).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

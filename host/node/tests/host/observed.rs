@@ -1,6 +1,6 @@
 //! What a host shows about itself.
 
-use crate::stand::{image, infer, settled, start, until};
+use crate::stand::{image, infer, settled, start};
 use bps_node::{InferCall, PolicyEntryState, Verdict};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,14 +43,23 @@ async fn metrics_statistics_and_receipts_tell_the_same_story() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_status_is_of_the_active_policy() {
     let host = start(|_| {}).await;
-    infer(&host, image(1, 1)).await.unwrap();
-    until("the decision is published", || host.policy_status().decide.count > 0).await;
     let status = host.policy_status();
+    assert_eq!((status.decide.count, status.swaps, status.last_pause_us), (0, 0, None), "a start is no swap");
+    infer(&host, image(1, 1)).await.unwrap();
+    let status = host.policy_status();
+    assert!(status.decide.count > 0, "who has been answered finds the decision counted");
     assert_eq!((status.active.name.as_str(), status.generation, status.state.as_str()), ("bps", 1, "stable"));
     assert_eq!(status.ledger, host.ledger());
     let active: Vec<_> = host.policies().into_iter().filter(|p| p.state == PolicyEntryState::Active).collect();
     assert_eq!((active.len(), active[0].digest.as_str()), (1, status.active.digest.as_str()));
     assert!(host.policies().iter().all(|p| p.origin == "prebuilt" && !p.summary.is_empty()));
+    assert!(host.render_metrics().contains("bps_swaps_total 0"));
+    host.swap_policy(crate::swaps::to("round-robin")).await.unwrap();
+    let status = host.policy_status();
+    assert_eq!((status.generation, status.decide.count, status.swaps), (2, 0, 1), "counted anew");
+    infer(&host, image(1, 1)).await.unwrap();
+    assert!(host.policy_status().decide.count > 0);
+    assert!(host.render_metrics().contains("bps_swaps_total 1"));
     settled(&host).await;
 }
 

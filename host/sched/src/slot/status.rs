@@ -76,7 +76,7 @@ pub struct PolicyStatus {
     pub last_fault: Option<Fault>,
     /// Digests that are refused, until when, and why.
     pub quarantined: Vec<(String, Nanos, String)>,
-    /// Swaps, rollbacks and rebuilds since the run began.
+    /// Swaps, rollbacks and rebuilds since the run began; its first policy is none of them.
     pub swaps: u64,
     /// Gauges the policy has set.
     pub gauges: Vec<(u32, f64)>,

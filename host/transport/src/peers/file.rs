@@ -1,4 +1,8 @@
 //! The text of `peers.toml`: what a person may write there, and every bound on it.
+//!
+//! **Cut off is damaged.** What is left of a file after its disk was full or its copy broken off must not pass for a shorter
+//! list. Every file that was ever written here has the key `peer`, also where it lists nobody; and one whose comment
+//! promises a last line has it.
 
 use super::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX, PEERS_MAX, Peer, Quotas, Rights};
 use bps_wire::HostKey;
@@ -8,16 +12,17 @@ use std::collections::BTreeSet;
 const HEAD: &str = "\
 # The hosts paired with this one, and what each may do here. Written by `bps pair` and `bps unpair`; a running host sees
 # every change. `allow` holds \"execute\" and \"models\"; a host without an address connects to this one.
-
 ";
+/// Ends the comment of a file that has [`END`]; those that earlier builds wrote have neither.
+const PROMISE: &str = "# A line `# end of the paired hosts` comes last; without it the file has been cut off.";
+const END: &str = "# end of the paired hosts";
 /// Most bytes that TOML's integers leave room for, and more than any host has.
 const BYTES_MAX: u64 = 1 << 50;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
-    #[serde(default)]
-    peer: Vec<Entry>,
+    peer: Option<Vec<Entry>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,13 +46,18 @@ enum Right {
 
 /// The peers in it; what is wrong, otherwise.
 pub(super) fn parse(text: &str) -> Result<Vec<Peer>, String> {
+    let has = |line: &str| text.lines().any(|l| l.trim_end() == line);
+    if has(PROMISE) && !has(END) {
+        return Err(cut_off(&format!("its last line, `{END}`, is missing")));
+    }
     let document: Document = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
-    if document.peer.len() > PEERS_MAX {
-        return Err(format!("{} hosts, of at most {PEERS_MAX}", document.peer.len()));
+    let entries = document.peer.ok_or_else(|| cut_off("it does not even say that nobody is paired, `peer = []`"))?;
+    if entries.len() > PEERS_MAX {
+        return Err(format!("{} hosts, of at most {PEERS_MAX}", entries.len()));
     }
     let (mut keys, mut names) = (BTreeSet::new(), BTreeSet::new());
-    let mut peers = Vec::with_capacity(document.peer.len());
-    for entry in document.peer {
+    let mut peers = Vec::with_capacity(entries.len());
+    for entry in entries {
         let key =
             key(&entry.fingerprint).ok_or_else(|| format!("{:?}: a fingerprint has 64 hex digits", entry.name))?;
         let rights = Rights {
@@ -82,8 +92,15 @@ pub(super) fn text(peers: &[Peer]) -> Result<String, String> {
         window: peer.quotas.window,
         bytes_max: peer.quotas.bytes_max,
     };
-    let document = Document { peer: peers.iter().map(entry).collect() };
-    toml::to_string(&document).map(|body| format!("{HEAD}{body}")).map_err(|e| e.to_string())
+    let document = Document { peer: Some(peers.iter().map(entry).collect()) };
+    toml::to_string(&document).map(|body| format!("{HEAD}{PROMISE}\n\n{body}\n{END}\n")).map_err(|e| e.to_string())
+}
+
+fn cut_off(how: &str) -> String {
+    format!(
+        "it was cut off: {how}. Put a copy of it back, or write in what is missing; if there is no copy, remove the file and \
+         pair the hosts again"
+    )
 }
 
 /// Whether every field is within its bounds; says which is not.

@@ -168,6 +168,46 @@ fn hostile_files_are_refused_and_named() {
     assert!(write(b"\xff\xfe").unwrap_err().to_string().contains("utf-8"));
 }
 
+/// As bps wrote it before files had a last line.
+const OLD_HEAD: &str = "\
+# The hosts paired with this one, and what each may do here. Written by `bps pair` and `bps unpair`; a running host sees
+# every change. `allow` holds \"execute\" and \"models\"; a host without an address connects to this one.
+
+";
+
+#[test]
+fn a_file_that_was_cut_off_is_refused_wherever() {
+    let peers = [peer(1, "edge"), peer(2, "other")];
+    for written in [&peers[..], &peers[..1], &[]] {
+        let whole = file::text(written).unwrap();
+        assert_eq!(file::parse(&whole).unwrap(), written);
+        // The newline at the end is the one byte that may be missing.
+        for length in 0..whole.len() - 1 {
+            assert!(file::parse(&whole[..length]).is_err(), "{}", &whole[..length]);
+        }
+        assert!(file::parse(whole.trim_end()).is_ok());
+        let in_the_comment = file::parse(&whole[..80]).unwrap_err();
+        assert!(in_the_comment.starts_with("it was cut off") && in_the_comment.contains("pair"), "{in_the_comment}");
+        let before_the_end = file::parse(&whole[..whole.len() - 5]).unwrap_err();
+        assert!(before_the_end.contains("`# end of the paired hosts`, is missing"), "{before_the_end}");
+    }
+}
+
+#[test]
+fn files_of_before_and_files_by_hand_are_read() {
+    let peers = [peer(1, "edge")];
+    let body = file::text(&peers).unwrap();
+    let body = &body[body.find("[[peer]]").unwrap()..body.rfind("# end").unwrap()];
+    let added_below_the_end = format!("{}{body}", file::text(&[]).unwrap().replace("peer = []\n", ""));
+    for text in [format!("{OLD_HEAD}{body}"), body.to_owned(), added_below_the_end] {
+        assert_eq!(file::parse(&text).unwrap(), peers, "{text}");
+    }
+    assert!(file::parse(&format!("{OLD_HEAD}peer = []\n")).unwrap().is_empty());
+    for cut in [0, 1, 80, OLD_HEAD.len() - 1, OLD_HEAD.len()] {
+        assert!(file::parse(&OLD_HEAD[..cut]).unwrap_err().starts_with("it was cut off"), "{cut}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_file_that_others_can_change_is_refused() {

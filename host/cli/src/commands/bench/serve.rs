@@ -10,7 +10,7 @@ use crate::table::Table;
 use crate::traffic::{self, Answered, Shot};
 use anyhow::{Context, Result, anyhow, bail};
 use bps_engine::DeviceRequest;
-use bps_node::{HostConfig, SwapRequest};
+use bps_node::{HostConfig, PolicyStatusView, SwapRequest};
 use bytes::Bytes;
 use hyper::Method;
 use serde::Serialize;
@@ -132,8 +132,8 @@ pub(super) async fn run(setup: &Setup, out: Output) -> Result<()> {
     out.emit(&report, text)
 }
 
-/// One policy's turn. A host that finds a policy too slow goes back to the one before, which must not be measured in its
-/// place: then it is tried again. Also gives how often that was.
+/// One policy's turn. A host that finds a policy too slow, or broken, goes back to the one before, which must not be
+/// measured in its place: then it is tried again. Also gives how often that was.
 async fn one(
     local: &LocalHost,
     questions: &Arc<Vec<Question>>,
@@ -141,21 +141,38 @@ async fn one(
     round: u32,
     (policy, config): (&str, &str),
 ) -> Result<(Sample, u32)> {
+    let mut last = String::new();
     for rolled_back in 0..TRIES {
-        swap(local, policy, config).await?;
+        let generation = swap(local, policy, config).await?;
         let taken = sample(local, questions, setup, round).await?;
-        if local.host.policy_status().active.name == policy {
-            return Ok((taken, rolled_back));
+        match decided_to_the_end(generation, &local.host.policy_status()) {
+            Ok(()) => return Ok((taken, rolled_back)),
+            Err(instead) => last = instead,
         }
     }
-    bail!("the host went back to another policy in each of {TRIES} tries; is the machine busy with something else?")
+    bail!(
+        "{policy} was not left to decide in any of {TRIES} tries, the last time {last}; a figure would be another policy's. Is the \
+         machine busy with something else?"
+    )
 }
 
-async fn swap(local: &LocalHost, policy: &str, config: &str) -> Result<()> {
+/// Whether the generation that was measured still decides; what happened instead, otherwise. Not by name: the policy that a
+/// host goes back to may be the same one set up in another way.
+fn decided_to_the_end(generation: u32, after: &PolicyStatusView) -> Result<(), String> {
+    if after.generation == generation {
+        return Ok(());
+    }
+    let fault = after.last_fault.as_ref().map_or_else(String::new, |fault| format!(" (last fault: {fault})"));
+    let (name, now) = (&after.active.name, after.generation);
+    Err(format!("generation {now} of {name} decided at the end in place of generation {generation}{fault}"))
+}
+
+/// The generation that decides from now on.
+async fn swap(local: &LocalHost, policy: &str, config: &str) -> Result<u32> {
     let request =
         SwapRequest { policy: policy.into(), config: config.into(), rehearse: false, ..SwapRequest::default() };
-    local.host.swap_policy(request).await.with_context(|| format!("the swap to {policy} failed"))?;
-    Ok(())
+    let report = local.host.swap_policy(request).await.with_context(|| format!("the swap to {policy} failed"))?;
+    Ok(report.generation)
 }
 
 async fn sample(local: &LocalHost, questions: &Arc<Vec<Question>>, setup: &Setup, round: u32) -> Result<Sample> {
@@ -312,6 +329,31 @@ fn text(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bps_node::ProfileChoice;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_measured_is_never_another_policys() {
+        let config = HostConfig {
+            devices: vec!["cpu".parse().expect("a device")],
+            state_dir: None,
+            profile: ProfileChoice::Off,
+            builtin_models: vec![local::digits_model()],
+            ..HostConfig::default()
+        };
+        let local = LocalHost::start(config).await.expect("it starts");
+        let questions = Arc::new(local::digit_questions(&local.host).expect("digits are served"));
+        local.host.load_policy(bps_plugin::prebuilt::CHAOS.wasm.to_vec(), "test".into()).await.expect("it loads");
+        let span = Duration::from_millis(50);
+        let setup = Setup { rate: 100, clients: 2, span, rounds: 1, devices: vec![] };
+        let (sample, _) = one(&local, &questions, &setup, 0, ("chaos", "")).await.expect("it is measured");
+        assert!(sample.per_second > 0.0);
+        // The same policy set up so that it fails: the host goes back to the one above, of the same name.
+        let failing = r#"{"mode": "unreachable", "after": 3}"#;
+        let error = one(&local, &questions, &setup, 0, ("chaos", failing)).await.expect_err("another one decided");
+        let error = format!("{error:#}");
+        assert!(error.contains("another policy's") && error.contains("of chaos decided at the end"), "{error}");
+        local.stop().await;
+    }
 
     #[test]
     fn ratios_are_within_rounds() {

@@ -29,6 +29,19 @@ struct Entry {
     summary: String,
     #[serde(default)]
     size_bytes: u64,
+    /// Digest of the built-in policy whose name it has.
+    shadows: Option<String>,
+}
+
+impl Entry {
+    /// What whoever goes by the name must know.
+    fn warning(&self) -> Option<String> {
+        let built_in = table::short(self.shadows.as_ref()?);
+        let (name, version, digest) = (clean(&self.name), clean(&self.version), table::short(&self.digest));
+        Some(format!(
+            "{name} {version} ({digest}) has the name of a built-in policy: `{name}` means it, `{built_in}` the built-in one\n"
+        ))
+    }
 }
 
 /// A swap that was made, as far as people are told.
@@ -65,6 +78,7 @@ pub(super) async fn list(admin: &AdminArgs, out: Output) -> Result<()> {
 fn list_text(list: &Value) -> String {
     let Ok(entries) = Vec::<Entry>::deserialize(list) else { return list.to_string() };
     let mut table = Table::new(&["policy", "version", "digest", "state", ">size", "origin", "what it does"]);
+    let warnings: String = entries.iter().filter_map(Entry::warning).collect();
     for entry in entries {
         let mut state = entry.state;
         if !entry.reason.is_empty() {
@@ -81,7 +95,8 @@ fn list_text(list: &Value) -> String {
             entry.summary,
         ]);
     }
-    table.to_string()
+    let gap = if warnings.is_empty() { "" } else { "\n" };
+    format!("{table}{gap}{warnings}")
 }
 
 pub(super) async fn load(admin: &AdminArgs, file: &Path, out: Output) -> Result<()> {
@@ -92,11 +107,14 @@ pub(super) async fn load(admin: &AdminArgs, file: &Path, out: Output) -> Result<
     let headers = [(CONTENT_TYPE, "application/wasm".to_owned())];
     let answer = client.send(Method::POST, &format!("/v1/policies?name={escaped}"), &headers, bytes.into()).await?;
     let entry = client.read_json(answer).with_context(|| format!("{} was not taken", file.display()))?;
-    out.emit(&entry, |e| {
-        let word = |field: &str| clean(e[field].as_str().unwrap_or("?"));
-        let (name, version, digest) = (word("name"), word("version"), table::short(&word("digest")));
-        format!("loaded {name} {version} ({digest})\nmake it decide:  bps policy swap {name}@{version}")
-    })
+    out.emit(&entry, loaded_text)
+}
+
+fn loaded_text(entry: &Value) -> String {
+    let Ok(loaded) = Entry::deserialize(entry) else { return entry.to_string() };
+    let (name, version, digest) = (clean(&loaded.name), clean(&loaded.version), table::short(&loaded.digest));
+    let warning = loaded.warning().unwrap_or_default();
+    format!("loaded {name} {version} ({digest})\n{warning}make it decide:  bps policy swap {name}@{version}")
 }
 
 pub(super) async fn swap(admin: &AdminArgs, request: &Value, out: Output) -> Result<()> {
@@ -150,7 +168,17 @@ mod tests {
             summary: "tries".into(),
             size_bytes: 2_048,
             config_schema: "{}".into(),
+            shadows: None,
         };
+        let text = list_text(&serde_json::to_value([&entry]).unwrap());
+        assert!(!text.contains("built-in"), "{text:?}");
+        let digest = "fedcba9876543210".to_owned();
+        let taker = PolicyEntry { state: PolicyEntryState::Available, shadows: Some(digest), ..entry.clone() };
+        let warning =
+            "mine 1.0.0 (0123456789ab) has the name of a built-in policy: `mine` means it, `fedcba987654` the";
+        let taker = serde_json::to_value([taker]).unwrap();
+        assert!(list_text(&taker).contains(warning), "{}", list_text(&taker));
+        assert!(loaded_text(&taker[0]).contains(warning), "{}", loaded_text(&taker[0]));
         let text = list_text(&serde_json::to_value([entry]).unwrap());
         for part in ["0123456789ab ", "rejected when verified: imports wasi", "2.0 KiB", "tries"] {
             assert!(text.contains(part), "{text:?} lacks {part:?}");

@@ -53,7 +53,10 @@ fn placement_reaches_to_other_hosts() {
         (Placement { deny: words(&["gpu"]), ..Placement::default() }, vec![2]),
         (Placement { allow: words(&["gpu"]), ..Placement::default() }, vec![3]),
         (Placement { allow: words(&["host1/cpu"]), ..Placement::default() }, vec![2]),
-        (Placement { deny: words(&["host1/gpu:0", "cpu"]), ..Placement::default() }, none),
+        (Placement { deny: words(&["host1/gpu:0", "cpu"]), ..Placement::default() }, none.clone()),
+        (Placement { deny: words(&["host1/*"]), ..Placement::default() }, none.clone()),
+        (Placement { allow: words(&["*/gpu:*"]), ..Placement::default() }, vec![3]),
+        (Placement { deny: words(&["*"]), ..Placement::default() }, none),
         (Placement { deny: words(&["gpu:0"]), ..Placement::default() }, vec![2, 3]), // that is this host's
     ];
     for (placement, expected) in cases {
