@@ -195,10 +195,8 @@ fn lists_and_pieces_of_files_are_bounded() {
 fn a_list_of_files_waits_its_turn_like_tensors() {
     let is_control = |message: &Message| encode(message, &LIMITS).expect("keeps the bounds").header.is_control();
     for message in one_of_each() {
-        let moves = matches!(
-            message,
-            Message::Execute(_) | Message::Answer(_) | Message::ModelList(_) | Message::ModelPart(_)
-        );
+        let moves =
+            matches!(message, Message::Execute(_) | Message::Answer(_) | Message::ModelList(_) | Message::ModelPart(_));
         assert_eq!(is_control(&message), !moves, "{message:?}");
     }
 }

@@ -47,7 +47,7 @@ pub(super) struct News {
     pub(super) standings: Vec<Standing>,
 }
 
-/// A model's file that another host lets this one have.
+/// A model that another host lets this one have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
     pub(super) peer: HostKey,
@@ -55,6 +55,7 @@ pub(super) struct Offer {
     pub(super) digest: [u8; 32],
     pub(super) cut_list: [u8; 32],
     pub(super) name: String,
+    /// Of all its files.
     pub(super) file_bytes: u64,
 }
 
@@ -274,7 +275,7 @@ impl Roster {
         std::mem::take(&mut table.dirty) | moved
     }
 
-    /// Every file that can be had from a host whose session stands.
+    /// Every model that can be had from a host whose session stands.
     pub(super) fn offers(&self) -> Vec<Offer> {
         let table = self.table.lock();
         let mut offers = Vec::new();
