@@ -4,6 +4,8 @@
 //! of any model, kept within a quota, and served to stages of other hosts only. Room is made by giving up models that no peer offers any more; one
 //! that is on offer is never given up for another, or the two would chase each other for ever.
 
+mod renewal;
+
 use super::fetch::{Fetch, Taken};
 use super::inbox::Given;
 use super::roster::Offer;
@@ -48,11 +50,23 @@ pub(super) struct Fetcher {
     setbacks: BTreeMap<[u8; 32], Setback>,
     /// How often fetched models had been referred to when they were last marked.
     used: BTreeMap<[u8; 32], u64>,
+    /// Fingerprints of the hosts that fetched models came from.
+    origins: BTreeMap<[u8; 32], String>,
+    /// The calibration for which a model was last fetched again.
+    renewed: BTreeMap<[u8; 32], [u8; 32]>,
 }
 
 impl Fetcher {
     pub(super) fn new(peers: Arc<Peers>, shelf: Shelf) -> Self {
-        Self { peers, shelf: Arc::new(shelf), active: None, setbacks: BTreeMap::new(), used: BTreeMap::new() }
+        Self {
+            peers,
+            shelf: Arc::new(shelf),
+            active: None,
+            setbacks: BTreeMap::new(),
+            used: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            renewed: BTreeMap::new(),
+        }
     }
 
     /// Works until the host stops.
@@ -82,7 +96,7 @@ impl Fetcher {
     }
 
     /// Serves what earlier runs have fetched. What is no longer what it was is thrown away.
-    async fn serve_kept(&self) {
+    async fn serve_kept(&mut self) {
         let shelf = self.shelf.clone();
         let kept = blocking(move || {
             let items = shelf.scan().unwrap_or_else(|error| {
@@ -95,6 +109,7 @@ impl Fetcher {
             sound
         });
         for item in kept.await.unwrap_or_default() {
+            self.origins.insert(item.digest, item.origin.fingerprint.clone());
             if let Err(reason) = self.serve(item.digest, item.origin.name.clone()).await {
                 tracing::warn!(model = item.origin.name, reason, "a fetched model is not served");
             }
@@ -126,7 +141,7 @@ impl Fetcher {
             self.active = None; // goes on from what is on disk, with whoever has it
         }
         if self.active.is_none() {
-            self.begin();
+            self.begin().await;
         }
         self.ask();
     }
@@ -145,14 +160,16 @@ impl Fetcher {
     }
 
     /// Picks the first offer that is worth a try. Nothing is made on disk before the list of files has come.
-    fn begin(&mut self) {
+    async fn begin(&mut self) {
         let offers = self.peers.roster.offers();
         let now = clock::now();
-        let lacking = |o: &&Offer| {
-            let rested = self.setbacks.get(&o.digest).is_none_or(|s| s.until <= now);
-            rested && self.peers.models.of_digest(&o.digest).is_none()
+        let lacking = |o: &&Offer| self.rested(o, now) && self.peers.models.of_digest(&o.digest).is_none();
+        let Some(offer) = offers.iter().find(lacking).cloned() else {
+            if let Some(offer) = self.renewal(&offers, now) {
+                self.renew(offer).await;
+            }
+            return;
         };
-        let Some(offer) = offers.iter().find(lacking).cloned() else { return };
         let most = self.shelf.bytes_max().min(bps_graph::Limits::default().file_bytes);
         if offer.file_bytes == 0 || offer.file_bytes > most {
             let reason = format!("its files have {} bytes, at most {most} are taken", offer.file_bytes);
@@ -241,6 +258,7 @@ impl Fetcher {
         match served {
             Ok(()) => {
                 self.setbacks.remove(&digest);
+                self.origins.insert(digest, offer.peer.to_string());
                 if self.peers.models.of_digest(&digest).is_some_and(|m| m.cut_list != offer.cut_list) {
                     let reason = "cut lists differ: splits are refused, whole models are run";
                     tracing::warn!(
@@ -269,6 +287,11 @@ impl Fetcher {
         if let Some(fetch) = self.active.take() {
             self.set_back(&fetch.offer().clone(), reason);
         }
+    }
+
+    /// Whether its last failure is long enough ago.
+    fn rested(&self, offer: &Offer, now: Nanos) -> bool {
+        self.setbacks.get(&offer.digest).is_none_or(|setback| setback.until <= now)
     }
 
     fn set_back(&mut self, offer: &Offer, reason: &str) {

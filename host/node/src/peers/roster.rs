@@ -54,6 +54,8 @@ pub(super) struct Offer {
     pub(super) peer_name: String,
     pub(super) digest: [u8; 32],
     pub(super) cut_list: [u8; 32],
+    /// Of what FF was calibrated with there; zeros where nothing was.
+    pub(super) calibration: [u8; 32],
     pub(super) name: String,
     /// Of all its files.
     pub(super) file_bytes: u64,
@@ -286,6 +288,7 @@ impl Roster {
                 peer_name: state.name.clone(),
                 digest: m.digest,
                 cut_list: m.cut_list,
+                calibration: m.calibration,
                 name: m.name.clone(),
                 file_bytes: m.file_bytes,
             }));

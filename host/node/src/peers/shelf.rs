@@ -119,6 +119,19 @@ impl Shelf {
         Ok((have?, given_up))
     }
 
+    /// Makes a whole model one that is on its way, so that [`Shelf::begin`] goes on with its files.
+    ///
+    /// # Errors
+    /// Where the disk fails; for people.
+    pub(super) fn reopen(&self, digest: &[u8; 32]) -> Result<(), String> {
+        let (from, to) = (self.whole(digest), self.part(digest));
+        let text = |e: io::Error| format!("{}: {e}", from.display());
+        if to.exists() {
+            fs::remove_dir_all(&to).map_err(text)?;
+        }
+        fs::rename(&from, &to).map_err(text)
+    }
+
     /// Keeps a piece of a file.
     ///
     /// # Errors

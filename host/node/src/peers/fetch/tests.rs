@@ -11,6 +11,7 @@ fn offer() -> Offer {
         peer_name: "origin".into(),
         digest: [7; 32],
         cut_list: [8; 32],
+        calibration: [0; 32],
         name: "net".into(),
         file_bytes: ONNX_BYTES + DATA_BYTES,
     }

@@ -56,6 +56,7 @@ fn given(seed: u64, outside: &[&str]) -> Given {
         peer_name: "origin".into(),
         digest,
         cut_list: [0; 32],
+        calibration: [0; 32],
         name: "net".into(),
         file_bytes: list.files.iter().map(|file| file.bytes).sum(),
     };
@@ -116,6 +117,33 @@ fn files_come_in_pieces_over_restarts_in_the_middle_of_the_second() {
         assert!(!again.is_sound(&given.offer.digest), "{name}");
         fs::write(&path, before).unwrap();
         assert!(again.is_sound(&given.offer.digest), "{name}");
+    }
+}
+
+#[test]
+fn a_model_that_is_opened_again_needs_only_what_is_new() {
+    let state = tempfile::tempdir().unwrap();
+    let shelf = Shelf::new(state.path(), ROOM);
+    let mut given = given(7, &["a.bin"]);
+    let package = |content: &'static [u8]| (content, Sha256::digest(content).into());
+    for (content, digest) in [package(b"first"), package(b"second one")] {
+        given.list.files.truncate(2);
+        given.content.truncate(2);
+        given.list.files.push(ModelFile { name: "model.ff".into(), bytes: content.len() as u64, digest });
+        given.content.push(Bytes::from_static(content));
+        let have = given.begin(&shelf);
+        let whole = |file: usize| given.list.files[file].bytes;
+        let expected = if content == b"first" { vec![0, 0, 0] } else { vec![whole(0), whole(1), 0] };
+        assert_eq!(have, expected);
+        for file in (0..3).filter(|file| have[*file] == 0) {
+            given.append_whole(&shelf, file).unwrap();
+        }
+        shelf.finish(&given.offer.digest).unwrap();
+        let path = shelf.whole(&given.offer.digest).join("model.ff");
+        assert_eq!(fs::read(path).unwrap(), content);
+        shelf.reopen(&given.offer.digest).unwrap();
+        assert!(shelf.scan().unwrap()[0].partial);
+        assert_eq!(given.begin(&shelf), given.list.files.iter().map(|file| file.bytes).collect::<Vec<_>>());
     }
 }
 

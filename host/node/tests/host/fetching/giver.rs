@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -64,11 +64,13 @@ impl Given {
         self.file_bytes + self.list.manifest.len() as u64
     }
 
-    fn advert(&self) -> Advert {
+    fn advert(&self, epoch: u32) -> Advert {
+        let calibration =
+            self.list.files.iter().find(|file| file.name == "model.ff").map_or([0; 32], |file| file.digest);
         let model = AdvertModel {
             digest: self.list.digest,
             cut_list: [1; 32],
-            calibration: [0; 32],
+            calibration,
             name: "digits".into(),
             exportable: true,
             file_bytes: self.file_bytes,
@@ -78,7 +80,7 @@ impl Given {
         };
         let codec = |c: &bps_codec::CodecSpec| AdvertCodec { id: c.id, name: c.name.into() };
         let codecs = bps_codec::codecs().iter().map(codec).collect();
-        Advert { epoch: 1, devices: vec![], models: vec![model], codecs, peers: vec![], window: 0 }
+        Advert { epoch, devices: vec![], models: vec![model], codecs, peers: vec![], window: 0 }
     }
 
     fn part(&self, wanted: &ModelWanted) -> ModelPart {
@@ -98,12 +100,14 @@ pub(super) enum Asked {
 
 /// What the played host shares with the test.
 struct Shared {
-    given: Given,
+    given: Mutex<Given>,
+    /// Of its advert; grows when it has something else to give.
+    epoch: AtomicU32,
     asked: Mutex<Vec<Asked>>,
     /// Pieces that it still gives; then it is silent.
     pieces_left: AtomicUsize,
     /// What the host said last that it has.
-    advert: Mutex<Advert>,
+    heard: Mutex<Advert>,
 }
 
 /// The played host, and the real one.
@@ -151,10 +155,11 @@ impl Scene {
         let sink = Arc::new(move |happening| drop(happened.send(happening)));
         let transport = Transport::start(settings, own, store(1, "host", host_key, None), clock, sink).unwrap();
         let shared = Arc::new(Shared {
-            given,
+            given: Mutex::new(given),
+            epoch: AtomicU32::new(1),
             asked: Mutex::default(),
             pieces_left: AtomicUsize::new(pieces),
-            advert: Mutex::default(),
+            heard: Mutex::default(),
         });
         tokio::spawn(play(transport.clone(), host_key, shared.clone(), happenings, told));
         store(0, "giver", own_key, transport.listening().map(|at| at.to_string()));
@@ -184,6 +189,14 @@ impl Scene {
         self.host = Some(Host::start(config).await.unwrap());
     }
 
+    /// The played host has something else to give, and says so.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Given)) {
+        change(&mut self.shared.given.lock().unwrap());
+        self.shared.epoch.fetch_add(1, Ordering::Relaxed);
+        self.shared.asked.lock().unwrap().clear();
+        self.transport.send(self.host_key, self.shared.advert()).unwrap();
+    }
+
     /// The questions so far.
     pub(super) fn asked(&self) -> Vec<Asked> {
         self.shared.asked.lock().unwrap().clone()
@@ -194,10 +207,15 @@ impl Scene {
         peers[0].models.iter().any(|model| model.shared == SharedModel::Fetched)
     }
 
+    /// Of the model that is given.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        self.shared.given.lock().unwrap().list.digest
+    }
+
     /// The calibration that the host says it has for the model; none where it does not speak of the model.
     pub(super) fn calibration(&self) -> Option<[u8; 32]> {
-        let advert = self.shared.advert.lock().unwrap();
-        advert.models.iter().find(|m| m.digest == self.shared.given.list.digest).map(|m| m.calibration)
+        let digest = self.digest();
+        self.advertised().iter().find(|m| m.digest == digest).map(|m| m.calibration)
     }
 
     /// Where the host keeps what it has fetched.
@@ -218,7 +236,7 @@ impl Scene {
 
     /// Models the host speaks of.
     pub(super) fn advertised(&self) -> Vec<AdvertModel> {
-        self.shared.advert.lock().unwrap().models.clone()
+        self.shared.heard.lock().unwrap().models.clone()
     }
 }
 
@@ -246,11 +264,11 @@ async fn play(
         let said = tokio::select! {
             happening = happenings.recv() => match happening {
                 None => return,
-                Some(Happening::Up { .. }) => Some(Message::Advert(shared.given.advert())),
+                Some(Happening::Up { .. }) => Some(shared.advert()),
                 Some(Happening::Arrived { message, .. }) => shared.answer(message, &answers),
                 Some(_) => None,
             },
-            _ = tick.tick() => Some(Message::Standing(Standing { epoch: 1, devices: vec![], links: vec![] })),
+            _ = tick.tick() => Some(shared.standing()),
         };
         let sent = said.map_or(Ok(0), |message| transport.send(host, message));
         // Without a link there is nobody to tell.
@@ -259,21 +277,30 @@ async fn play(
 }
 
 impl Shared {
+    fn advert(&self) -> Message {
+        Message::Advert(self.given.lock().unwrap().advert(self.epoch.load(Ordering::Relaxed)))
+    }
+
+    fn standing(&self) -> Message {
+        Message::Standing(Standing { epoch: self.epoch.load(Ordering::Relaxed), devices: vec![], links: vec![] })
+    }
+
     fn answer(&self, message: Message, answers: &UnboundedSender<Message>) -> Option<Message> {
+        let given = self.given.lock().unwrap();
         match message {
             Message::ListWanted(_) => {
                 self.asked.lock().unwrap().push(Asked::List);
-                Some(Message::ModelList(self.given.list.clone()))
+                Some(Message::ModelList(given.list.clone()))
             }
             Message::ModelWanted(wanted) => {
-                let file = self.given.list.files.iter().find(|file| file.digest == wanted.file).expect("it is listed");
+                let file = given.list.files.iter().find(|file| file.digest == wanted.file).expect("it is listed");
                 self.asked.lock().unwrap().push(Asked::Piece(file.name.clone(), wanted.offset));
                 let take = |left: usize| left.checked_sub(1);
                 let gives = self.pieces_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
-                gives.then(|| Message::ModelPart(self.given.part(&wanted)))
+                gives.then(|| Message::ModelPart(given.part(&wanted)))
             }
             Message::Advert(advert) => {
-                *self.advert.lock().unwrap() = advert;
+                *self.heard.lock().unwrap() = advert;
                 None
             }
             message @ (Message::ModelList(_) | Message::ModelPart(_) | Message::ModelDenied(_)) => {

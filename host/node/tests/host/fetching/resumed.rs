@@ -1,7 +1,10 @@
-//! A fetch that was interrupted goes on where it was, file by file.
+//! A fetch that was interrupted goes on where it was, file by file; and one of which a part is another by now.
 
 use super::giver::{Asked, Given, PIECE_BYTES, Scene};
 use crate::stand::{settled, until};
+use bps_codec::ff::Package;
+use sha2::{Digest, Sha256};
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_goes_on_in_the_middle_of_the_second_file() {
@@ -28,6 +31,34 @@ async fn a_fetch_goes_on_in_the_middle_of_the_second_file() {
     scene.restart().await;
     until("it is served", || scene.is_fetched()).await;
     assert_eq!(scene.asked(), []);
+    let host = scene.host.as_ref().unwrap();
+    settled(host).await;
+    host.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_calibration_that_is_made_later_comes_alone() {
+    let mut scene = Scene::start(Given::honest(&["w.bin"]), 1 << 30, usize::MAX).await;
+    until("it is served", || scene.is_fetched()).await;
+    until("the host says so", || scene.calibration() == Some([0; 32])).await;
+    let asked = [Asked::List, Asked::Piece("model.ff".into(), 0)];
+    let digest = scene.digest();
+    let package = Package::new(digest, vec![]).unwrap().to_bytes().unwrap();
+    scene.change(|given| given.add("model.ff", package.clone()));
+    until("the host has it", || scene.calibration() == Some(Sha256::digest(&package).into())).await;
+    assert_eq!(scene.asked(), asked);
+
+    // One that cannot be used is tried once, and the model serves without.
+    scene.change(|given| {
+        let file = given.list.files.pop().unwrap();
+        given.file_bytes -= file.bytes;
+        given.add("model.ff", b"no package".to_vec());
+    });
+    until("the host serves without", || scene.calibration() == Some([0; 32]) && scene.is_fetched()).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(scene.asked(), asked);
+    scene.restart().await;
+    until("it is served", || scene.is_fetched()).await;
     let host = scene.host.as_ref().unwrap();
     settled(host).await;
     host.drain().await;
