@@ -1,10 +1,10 @@
 //! A host that gives a model, played by the test over a real link, and the host that fetches it.
 
 use crate::stand::{device, digits, spread, write_model};
-use bps_graph::{Identity, Limits};
+use bps_graph::{Graph, Limits};
 use bps_node::{Host, HostConfig, PeersConfig, ProfileChoice, SharedModel};
 use bps_transport::{
-    CarrierChoice, Happening, Identity as Who, Peer, PeerStore, Quotas, Rights, SendError, Settings, Transport,
+    CarrierChoice, Happening, Identity, Peer, PeerStore, Quotas, Rights, SendError, Settings, Transport,
 };
 use bps_types::Nanos;
 use bps_wire::{
@@ -34,6 +34,7 @@ pub(super) struct Given {
     pub(super) content: BTreeMap<[u8; 32], Vec<u8>>,
     /// As the advert says it.
     pub(super) file_bytes: u64,
+    cut_list: [u8; 32],
 }
 
 impl Given {
@@ -43,9 +44,10 @@ impl Given {
         let (onnx, files) = spread(&model.onnx, outside);
         let folder = TempDir::new().unwrap();
         write_model(folder.path(), &onnx, &files, "");
-        let digest = Identity::of(&folder.path().join("model.onnx"), &Limits::default()).unwrap().digest;
-        let list = ModelList { digest, manifest: model.manifest, files: vec![] };
-        let mut given = Self { list, content: BTreeMap::new(), file_bytes: 0 };
+        let graph = Graph::load(&folder.path().join("model.onnx"), &Limits::default()).unwrap();
+        let list = ModelList { digest: graph.digest, manifest: model.manifest, files: vec![] };
+        let cut_list = graph.cut_list_hash();
+        let mut given = Self { list, content: BTreeMap::new(), file_bytes: 0, cut_list };
         given.add("model.onnx", onnx);
         files.into_iter().for_each(|(name, content)| given.add(&name, content));
         given
@@ -69,7 +71,7 @@ impl Given {
             self.list.files.iter().find(|file| file.name == "model.ff").map_or([0; 32], |file| file.digest);
         let model = AdvertModel {
             digest: self.list.digest,
-            cut_list: [1; 32],
+            cut_list: self.cut_list,
             calibration,
             name: "digits".into(),
             exportable: true,
@@ -132,7 +134,7 @@ impl Scene {
     /// The same, where the host has models of its own.
     pub(super) async fn start_with(given: Given, disk_bytes_max: u64, pieces: usize, models: Vec<PathBuf>) -> Self {
         let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
-        let [host, own] = [0, 1].map(|i: usize| Who::load_or_make(folders[i].path()).unwrap());
+        let [host, own] = [0, 1].map(|i: usize| Identity::load_or_make(folders[i].path()).unwrap());
         let (host_key, own_key) = (host.key(), own.key());
         let rights = Rights { execute: true, fetch_models: true };
         let store = |index: usize, name: &str, key, address: Option<String>| {
