@@ -4,6 +4,7 @@ use crate::error::GraphError;
 use crate::proto::TensorProto;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
@@ -16,6 +17,8 @@ pub(crate) struct External {
     bytes_left: u64,
     /// Whatever was read, after the file itself.
     hasher: Sha256,
+    /// From where.
+    files: BTreeSet<String>,
 }
 
 /// Where a tensor's contents are, as the file says.
@@ -29,12 +32,13 @@ impl External {
     /// For a model in `folder`; `hasher` has taken the file.
     pub(crate) fn new(folder: &Path, bytes_left: u64, hasher: Sha256) -> Result<Self, GraphError> {
         let root = folder.canonicalize().map_err(|source| GraphError::Read { path: folder.to_owned(), source })?;
-        Ok(Self { root, bytes_left, hasher })
+        Ok(Self { root, bytes_left, hasher, files: BTreeSet::new() })
     }
 
-    /// Digest of the file and of all that was read.
-    pub(crate) fn digest(self) -> [u8; 32] {
-        self.hasher.finalize().into()
+    /// Digest of the file and of all that was read, and the files that it was read from, by name: relative to the
+    /// model's folder, its parts joined by `/`.
+    pub(crate) fn finish(self) -> ([u8; 32], Vec<String>) {
+        (self.hasher.finalize().into(), self.files.into_iter().collect())
     }
 
     /// The `needed` bytes of a tensor.
@@ -53,6 +57,7 @@ impl External {
         let data = read_range(&path, location.offset, needed).map_err(|e| fail(format!("{}: {e}", location.path)))?;
         self.bytes_left -= needed;
         self.hasher.update(&data);
+        self.files.insert(plain(location.path));
         Ok(data.into())
     }
 
@@ -67,6 +72,15 @@ impl External {
         let path = self.root.join(relative).canonicalize().map_err(|e| format!("external data `{location}`: {e}"))?;
         if path.starts_with(&self.root) { Ok(path) } else { Err(outside()) }
     }
+}
+
+/// A path that is inside the folder, without what means nothing in it (`./a//b` is `a/b`).
+fn plain(location: &str) -> String {
+    let parts = Path::new(location).components().filter_map(|c| match c {
+        Component::Normal(part) => part.to_str(),
+        _ => None,
+    });
+    parts.collect::<Vec<&str>>().join("/")
 }
 
 fn location(tensor: &TensorProto) -> Result<Location<'_>, String> {

@@ -68,8 +68,11 @@ pub struct Cut {
 pub struct Graph {
     /// The graph's name in the file.
     pub name: String,
-    /// SHA-256 of the file, external data included.
+    /// SHA-256 of the file and, after it, of the tensors that are kept in other files, in the order in which it names
+    /// them.
     pub digest: [u8; 32],
+    /// The files that those tensors were read from, by name: relative to the model's folder, parts joined by `/`.
+    pub external: Vec<String>,
     /// What the model takes, all FP32; the first extent is the batch and always `None`.
     pub inputs: Vec<TensorSpec>,
     /// The value of each input.

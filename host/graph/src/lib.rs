@@ -20,6 +20,7 @@ mod external;
 mod fill;
 #[cfg(test)]
 mod hostile;
+mod identity;
 mod ir;
 mod limits;
 mod load;
@@ -27,6 +28,7 @@ mod lower;
 pub mod manifest;
 mod node;
 mod ops;
+mod outside;
 mod proto;
 mod shapes;
 mod tensor;
@@ -34,6 +36,7 @@ pub mod topology;
 mod wire;
 
 pub use error::GraphError;
+pub use identity::Identity;
 pub use ir::{AxisRange, Binary, Conv, Cut, Gemm, Graph, Layer, Lrn, Op, Pool, Source, Unary, Value, ValueId};
 pub use limits::Limits;
 pub use shapes::Shapes;

@@ -17,13 +17,9 @@ use std::path::Path;
 impl Graph {
     /// Reads a model file. Its external data may be anywhere in the file's folder, nowhere else.
     pub fn load(path: &Path, limits: &Limits) -> Result<Self, GraphError> {
-        let bytes = read(path, limits.file_bytes)?;
-        let hasher = Sha256::new_with_prefix(&bytes);
-        let left = limits.file_bytes.saturating_sub(bytes.len() as u64);
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut external = External::new(folder, left, hasher)?;
+        let (bytes, mut external) = open(path, limits)?;
         let mut graph = lower(&decode(bytes, limits)?, limits, Some(&mut external))?;
-        graph.digest = external.digest();
+        (graph.digest, graph.external) = external.finish();
         graph.find_cuts()?;
         Ok(graph)
     }
@@ -52,6 +48,15 @@ impl Graph {
         };
         self.values.iter().map(|v| count(&v.source)).sum()
     }
+}
+
+/// A model's file, and what reads those beside it.
+pub(crate) fn open(path: &Path, limits: &Limits) -> Result<(Bytes, External), GraphError> {
+    let bytes = read(path, limits.file_bytes)?;
+    let hasher = Sha256::new_with_prefix(&bytes);
+    let left = limits.file_bytes.saturating_sub(bytes.len() as u64);
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok((bytes, External::new(folder, left, hasher)?))
 }
 
 /// Decodes once the bytes have been found to need bounded memory. Weights share the bytes.

@@ -244,6 +244,7 @@ impl<'m> Lowering<'m> {
         batch_norm::fold(&mut layers, &mut values, &outputs);
         let mut lowered = Graph {
             name: graph.name.clone(),
+            external: Vec::new(),
             digest: [0; 32],
             inputs: input_specs,
             input_values: inputs,

@@ -13,7 +13,9 @@ mod profiles;
 mod served;
 mod world;
 
-pub(crate) use export::{PIECE_BYTES_MAX, digest_of};
+pub(crate) use export::{
+    CALIBRATION, Export, LIST, MODEL, ORIGIN, PIECE_BYTES_MAX, check_list, check_names, digest_of,
+};
 pub(crate) use loader::Loader;
 pub(crate) use placement::{Other, unmatched_anywhere};
 pub(crate) use served::{InFlight, ServedModel};

@@ -94,16 +94,16 @@ impl Peers {
         let fails = |e: &dyn std::fmt::Display| HostError::Peers(e.to_string());
         let store = PeerStore::open(state_dir).map_err(|e| fails(&e))?;
         let wake = Arc::new(Notify::new());
-        let (wanted, questions) = mpsc::channel(inbox::WANTED_MAX);
-        let (pieces, answers) = mpsc::channel(inbox::PIECES_MAX);
+        let (questions, asked) = mpsc::channel(inbox::QUESTIONS_MAX);
+        let (given, answers) = mpsc::channel(inbox::GIVEN_MAX);
         let inbox = Arc::new(Inbox {
             roster: roster.clone(),
             models: models.clone(),
             dispatcher: dispatcher.clone(),
             window: config.window,
             wake: wake.clone(),
-            wanted,
-            pieces,
+            questions,
+            given,
             peers: OnceLock::new(),
         });
         let settings = Settings {
@@ -135,7 +135,7 @@ impl Peers {
         let _ = inbox.peers.set(Arc::downgrade(&peers));
         peers.dispatcher.send(Message::Peers(peers.clone()));
         tokio::spawn(Upkeep::new(peers.clone()).run());
-        tokio::spawn(exports::run(peers.clone(), questions));
+        tokio::spawn(exports::run(peers.clone(), asked));
         let shelf = Shelf::new(state_dir, config.disk_bytes_max);
         tokio::spawn(Fetcher::new(peers.clone(), shelf).run(answers));
         Ok(peers)

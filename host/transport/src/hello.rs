@@ -73,9 +73,9 @@ mod tests {
         let (old, new) = (hello(VERSIONS, "edge"), hello((7, 9), "strong"));
         let (dialled, accepted) = tokio::join!(introduce(&mut near, &old), receive(&mut far, &new));
         let said = |r: Result<Hello, HelloError>| r.expect_err("nothing in common").to_string();
-        let text = "no protocol version in common: this host speaks 1, \"strong\" (\"bps 0.1.0\") speaks 7 to 9";
+        let text = "no protocol version in common: this host speaks 2, \"strong\" (\"bps 0.1.0\") speaks 7 to 9";
         assert_eq!(said(dialled), text);
-        let text = "no protocol version in common: this host speaks 7 to 9, \"edge\" (\"bps 0.1.0\") speaks 1";
+        let text = "no protocol version in common: this host speaks 7 to 9, \"edge\" (\"bps 0.1.0\") speaks 2";
         assert_eq!(said(accepted), text);
     }
 

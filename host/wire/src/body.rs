@@ -1,11 +1,9 @@
 //! Bodies: what a message is without its header's fields and its payload. Postcard; pinned by `tests/golden.rs`.
 
 use crate::error::WireError;
+use crate::files::{ListWanted, ModelDenied, ModelList, ModelPart, ModelWanted};
 use crate::header::{Header, Kind};
-use crate::message::{
-    Advert, Answer, Denied, Execute, HostKey, Message, ModelDenied, ModelPart, ModelWanted, Progress, Route,
-    StageReport, Standing,
-};
+use crate::message::{Advert, Answer, Denied, Execute, HostKey, Message, Progress, Route, StageReport, Standing};
 use bps_types::{DataType, Nanos, Packed};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -54,9 +52,8 @@ struct AnswerBody {
 #[derive(Serialize, Deserialize)]
 struct PartBody {
     digest: [u8; 32],
+    file: [u8; 32],
     offset: u64,
-    file_bytes: u64,
-    manifest: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,12 +90,12 @@ pub(crate) fn write(message: &Message, out: Vec<u8>, payload: &mut Vec<Bytes>) -
             to(kind, &AnswerBody { reports: answer.reports.clone(), outcome }, out)
         }
         Message::Recall { .. } => Ok(out),
+        Message::ListWanted(wanted) => to(kind, wanted, out),
+        Message::ModelList(list) => to(kind, list, out),
         Message::ModelWanted(wanted) => to(kind, wanted, out),
         Message::ModelPart(part) => {
             payload.push(part.data.clone());
-            let manifest = part.manifest.clone();
-            let (digest, offset, file_bytes) = (part.digest, part.offset, part.file_bytes);
-            to(kind, &PartBody { digest, offset, file_bytes, manifest }, out)
+            to(kind, &PartBody { digest: part.digest, file: part.file, offset: part.offset }, out)
         }
         Message::ModelDenied(denied) => to(kind, denied, out),
         Message::Bye { reason } => to(kind, &ByeBody { reason: reason.clone() }, out),
@@ -132,10 +129,12 @@ pub(crate) fn read(header: &Header, body: &[u8], payload: Bytes) -> Result<Messa
             empty(header, body)?;
             Message::Recall { dispatch: header.id }
         }
+        Kind::ListWanted => Message::ListWanted(from::<ListWanted>(header, body)?),
+        Kind::ModelList => Message::ModelList(from::<ModelList>(header, body)?),
         Kind::ModelWanted => Message::ModelWanted(from::<ModelWanted>(header, body)?),
         Kind::ModelPart => {
-            let PartBody { digest, offset, file_bytes, manifest } = from(header, body)?;
-            Message::ModelPart(ModelPart { digest, offset, file_bytes, manifest, data: payload })
+            let PartBody { digest, file, offset } = from(header, body)?;
+            Message::ModelPart(ModelPart { digest, file, offset, data: payload })
         }
         Kind::ModelDenied => Message::ModelDenied(from::<ModelDenied>(header, body)?),
         Kind::Bye => Message::Bye { reason: from::<ByeBody>(header, body)?.reason },
@@ -152,6 +151,8 @@ pub(crate) fn kind_of(message: &Message) -> Kind {
         Message::Execute(_) => Kind::Execute,
         Message::Answer(_) => Kind::Answer,
         Message::Recall { .. } => Kind::Recall,
+        Message::ListWanted(_) => Kind::ListWanted,
+        Message::ModelList(_) => Kind::ModelList,
         Message::ModelWanted(_) => Kind::ModelWanted,
         Message::ModelPart(_) => Kind::ModelPart,
         Message::ModelDenied(_) => Kind::ModelDenied,

@@ -1,8 +1,9 @@
 //! What a message may hold. Checked on both sides: the sender learns of its own mistake, the receiver trusts nobody.
 
 use crate::error::WireError;
+use crate::files;
 use crate::header::Kind;
-use crate::message::{Advert, AdvertModel, AdvertTable, Answer, Execute, Message, ModelPart, Standing};
+use crate::message::{Advert, AdvertModel, AdvertTable, Answer, Execute, Message, Standing};
 use bps_types::Packed;
 
 /// Stages of a plan that travels.
@@ -25,6 +26,10 @@ pub const NAME_BYTES_MAX: usize = 256;
 pub const DENIED_BYTES_MAX: usize = 1_000;
 /// Bytes of the text of a [`Message::Bye`].
 pub const REASON_BYTES_MAX: usize = 200;
+/// Files of a model.
+pub const FILES_MAX: usize = 1_024;
+/// Bytes of the name of one.
+pub const FILE_NAME_BYTES_MAX: usize = 128;
 /// Bytes of a `model.toml`.
 pub const MANIFEST_BYTES_MAX: usize = 64 << 10;
 /// Elements of a tensor, extents of zero counted as one; a decoder computes with them.
@@ -52,11 +57,12 @@ impl Limits {
     }
 }
 
-/// Largest body of a kind. Costs of many models make an advert long; everything else is small.
+/// Largest body of a kind. Costs of many models make an advert long, many files a list; everything else is small.
 pub(crate) fn body_bytes_max(kind: Kind) -> u64 {
     match kind {
         Kind::Advert => 4 << 20,
-        Kind::ModelPart => (MANIFEST_BYTES_MAX + 1_024) as u64,
+        // Beside its name a file takes 44 bytes at most.
+        Kind::ModelList => (MANIFEST_BYTES_MAX + FILES_MAX * (FILE_NAME_BYTES_MAX + 44) + 1_024) as u64,
         _ => 32 << 10,
     }
 }
@@ -68,11 +74,16 @@ pub(crate) fn check(message: &Message) -> Result<(), WireError> {
         Message::Standing(standing) => check_standing(standing),
         Message::Execute(execute) => check_execute(execute),
         Message::Answer(answer) => check_answer(answer),
-        Message::ModelPart(part) => check_part(part),
-        Message::ModelWanted(wanted) => field(wanted.bytes > 0, "model-wanted.bytes", "zero bytes are wanted"),
-        Message::ModelDenied(denied) => most("model-denied.message", denied.message.len(), DENIED_BYTES_MAX),
+        Message::ModelList(list) => files::check_list(list),
+        Message::ModelWanted(wanted) => files::check_wanted(wanted),
+        Message::ModelPart(part) => files::check_part(part),
+        Message::ModelDenied(denied) => files::check_denied(denied),
         Message::Bye { reason } => most("bye.reason", reason.len(), REASON_BYTES_MAX),
-        Message::Ping { .. } | Message::Pong { .. } | Message::Progress(_) | Message::Recall { .. } => Ok(()),
+        Message::Ping { .. }
+        | Message::Pong { .. }
+        | Message::Progress(_)
+        | Message::Recall { .. }
+        | Message::ListWanted(_) => Ok(()),
     }
 }
 
@@ -132,14 +143,6 @@ fn check_answer(answer: &Answer) -> Result<(), WireError> {
     }
 }
 
-fn check_part(part: &ModelPart) -> Result<(), WireError> {
-    most("model-part.manifest", part.manifest.len(), MANIFEST_BYTES_MAX)?;
-    let manifest_place = part.offset == 0 || part.manifest.is_empty();
-    field(manifest_place, "model-part.manifest", "only with the first byte of the file")?;
-    let end = part.offset.checked_add(part.data.len() as u64);
-    field(end.is_some_and(|end| end <= part.file_bytes), "model-part.offset", "beyond the end of the file")
-}
-
 fn check_tensors(name: &'static str, tensors: &[Packed]) -> Result<(), WireError> {
     most(name, tensors.len(), TENSORS_MAX)?;
     for tensor in tensors {
@@ -150,10 +153,10 @@ fn check_tensors(name: &'static str, tensors: &[Packed]) -> Result<(), WireError
     Ok(())
 }
 
-fn most(field: &'static str, value: usize, max: usize) -> Result<(), WireError> {
+pub(crate) fn most(field: &'static str, value: usize, max: usize) -> Result<(), WireError> {
     if value <= max { Ok(()) } else { Err(WireError::TooMany { field, value: value as u64, max: max as u64 }) }
 }
 
-fn field(holds: bool, field: &'static str, what: &'static str) -> Result<(), WireError> {
+pub(crate) fn field(holds: bool, field: &'static str, what: &'static str) -> Result<(), WireError> {
     if holds { Ok(()) } else { Err(WireError::Field { field, what }) }
 }

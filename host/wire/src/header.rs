@@ -40,7 +40,7 @@ pub const HEADER_BYTES: usize = 64;
 /// The first four bytes of a frame.
 pub const MAGIC: [u8; 4] = *b"BPSF";
 /// The version of frames that this crate reads and writes.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes of the checksum after a payload.
 pub(crate) const TRAILER_BYTES: usize = 4;
 
@@ -61,11 +61,13 @@ pub enum Kind {
     ModelPart = 10,
     ModelDenied = 11,
     Bye = 12,
+    ListWanted = 13,
+    ModelList = 14,
 }
 
 impl Kind {
     /// Every kind, by number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Advert,
         Self::Standing,
         Self::Ping,
@@ -78,6 +80,8 @@ impl Kind {
         Self::ModelPart,
         Self::ModelDenied,
         Self::Bye,
+        Self::ListWanted,
+        Self::ModelList,
     ];
 
     fn from_number(number: u8) -> Option<Self> {
@@ -173,9 +177,11 @@ impl Header {
         bytes
     }
 
-    /// Whether it goes ahead of tensors and is not counted as traffic: everything that carries none, padded pings aside.
+    /// Whether it goes ahead of tensors and is not counted as traffic: everything that carries none, padded pings and
+    /// lists of files aside.
     pub fn is_control(&self) -> bool {
-        self.payload_bytes == 0 && !matches!(self.kind, Kind::Execute | Kind::Answer | Kind::ModelPart)
+        let is_traffic = matches!(self.kind, Kind::Execute | Kind::Answer | Kind::ModelList | Kind::ModelPart);
+        self.payload_bytes == 0 && !is_traffic
     }
 
     /// Bytes of the whole frame; saturates, which no accepted header does.

@@ -1,8 +1,8 @@
 //! What hosts say to each other.
 
+use crate::files::{ListWanted, ModelDenied, ModelList, ModelPart, ModelWanted};
 use bps_types::policy::{DeviceKind, TableKind};
 use bps_types::{Nanos, Packed, Trace};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -63,11 +63,15 @@ pub enum Message {
         /// Of the [`Execute`].
         dispatch: u64,
     },
-    /// A piece of a model's file is wanted.
+    /// The list of a model's files is wanted.
+    ListWanted(ListWanted),
+    /// It.
+    ModelList(ModelList),
+    /// A piece of one of them is wanted.
     ModelWanted(ModelWanted),
-    /// A piece of it.
+    /// It.
     ModelPart(ModelPart),
-    /// It is not given.
+    /// Neither is given.
     ModelDenied(ModelDenied),
     /// The sender is closing on purpose.
     Bye {
@@ -135,7 +139,7 @@ pub struct AdvertDevice {
 /// One of its models.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdvertModel {
-    /// SHA-256 of the file (and its external data).
+    /// SHA-256 of its `.onnx` and of the tensors that lie beside it; see `files.rs`.
     pub digest: [u8; 32],
     /// Equal exactly if cut numbers mean the same.
     pub cut_list: [u8; 32],
@@ -143,9 +147,9 @@ pub struct AdvertModel {
     pub calibration: [u8; 32],
     /// For people, and what a fetched copy is called.
     pub name: String,
-    /// Whether the receiver may fetch the file.
+    /// Whether the receiver may fetch it.
     pub exportable: bool,
-    /// Bytes of the file.
+    /// Bytes of all its files together.
     pub file_bytes: u64,
     /// Most rows together.
     pub batch_max: u32,
@@ -324,39 +328,4 @@ pub enum DeniedKind {
     Lost,
     /// Its time ran out on the way.
     Expired,
-}
-
-/// Wants bytes of a model's file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ModelWanted {
-    /// SHA-256 of the file.
-    pub digest: [u8; 32],
-    /// First byte.
-    pub offset: u64,
-    /// How many; the answer may hold fewer.
-    pub bytes: u32,
-}
-
-/// Bytes of a model's file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelPart {
-    /// SHA-256 of the file.
-    pub digest: [u8; 32],
-    /// First byte.
-    pub offset: u64,
-    /// Bytes of the whole file.
-    pub file_bytes: u64,
-    /// Its `model.toml`; only with offset 0.
-    pub manifest: String,
-    /// The piece.
-    pub data: Bytes,
-}
-
-/// A model's file is not given.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ModelDenied {
-    /// SHA-256 of the file.
-    pub digest: [u8; 32],
-    /// For people.
-    pub message: String,
 }

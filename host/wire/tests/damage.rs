@@ -154,3 +154,49 @@ fn costs_that_are_no_numbers_are_refused() {
     advert.models[0].tables[0].values = vec![1.0; 3];
     assert!(encode(&Message::Advert(advert), &LIMITS).is_err());
 }
+
+#[test]
+fn lists_and_pieces_of_files_are_bounded() {
+    let file = ModelFile { name: "w.bin".into(), bytes: 1, digest: [5; 32] };
+    let list = |files: Vec<ModelFile>, manifest: &str| {
+        Message::ModelList(ModelList { digest: [7; 32], manifest: manifest.into(), files })
+    };
+    let named = |bytes: usize| ModelFile { name: "n".repeat(bytes), ..file.clone() };
+    let part = |offset| {
+        let data = Bytes::from_static(b"ab");
+        Message::ModelPart(ModelPart { digest: [7; 32], file: [5; 32], offset, data })
+    };
+    let largest = list(vec![named(FILE_NAME_BYTES_MAX); FILES_MAX], &"#".repeat(MANIFEST_BYTES_MAX));
+    for taken in [largest, part(u64::MAX - 2)] {
+        let bytes = bytes_of(&encode(&taken, &LIMITS).expect("keeps the bounds"));
+        assert_eq!(read(&bytes), Ok(Some(taken)));
+    }
+    let refused = [
+        ("model-list.files", list(vec![], "")),
+        ("model-list.files", list(vec![file.clone(); FILES_MAX + 1], "")),
+        ("model-list.files.name", list(vec![named(FILE_NAME_BYTES_MAX + 1)], "")),
+        ("model-list.manifest", list(vec![file.clone()], &"#".repeat(MANIFEST_BYTES_MAX + 1))),
+        ("model-part.offset", part(u64::MAX - 1)),
+        (
+            "model-wanted.bytes",
+            Message::ModelWanted(ModelWanted { digest: [7; 32], file: [5; 32], offset: 0, bytes: 0 }),
+        ),
+    ];
+    for (place, message) in refused {
+        let error = encode(&message, &LIMITS).expect_err("breaks a bound").to_string();
+        assert!(error.starts_with(place), "{place}: {error}");
+    }
+    // A body that says 2^63 files, in as few bytes: the decoder runs out of bytes, not of memory.
+    let many = [&[7; 32][..], b"\x00\xff\xff\xff\xff\xff\xff\xff\xff\x7f"].concat();
+    assert!(matches!(read(&frame_of(Kind::ModelList, &many)), Err(WireError::Body { .. })));
+}
+
+#[test]
+fn a_list_of_files_waits_its_turn_like_tensors() {
+    let is_control = |message: &Message| encode(message, &LIMITS).expect("keeps the bounds").header.is_control();
+    for message in one_of_each() {
+        let moves =
+            matches!(message, Message::Execute(_) | Message::Answer(_) | Message::ModelList(_) | Message::ModelPart(_));
+        assert_eq!(is_control(&message), !moves, "{message:?}");
+    }
+}

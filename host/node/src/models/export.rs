@@ -1,67 +1,148 @@
-//! A model's file as other hosts may fetch it: one file, its `model.toml`, piece by piece.
+//! A model as other hosts may fetch it: its `.onnx`, what it keeps beside that, its calibration and its `model.toml`.
+//!
+//! Only files that the model itself names, and that lie in its own folder under plain names, are given. Their digests are
+//! made when somebody first asks, and kept as long as the model is loaded.
 
+mod names;
+
+pub(crate) use names::{CALIBRATION, LIST, MODEL, ORIGIN, check_list, check_names};
+
+use super::calibration::{self, Calibration};
 use super::loader::MANIFEST_BYTES_MAX;
 use crate::repository::Source;
 use crate::state_dir;
+use bps_graph::{Graph, Identity, Limits};
+use bps_wire::{FILES_MAX, ModelFile, ModelList};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Largest piece of a file that is read at once.
 pub(crate) const PIECE_BYTES_MAX: u32 = 256 << 10;
 
 /// A model that may leave this host.
 pub(crate) struct Export {
-    whole: Whole,
-    /// Bytes of the file.
+    model: [u8; 32],
+    /// Of its calibration.
+    calibration: Option<[u8; 32]>,
+    manifest: String,
+    /// The model itself first.
+    parts: Vec<Part>,
+    /// Bytes of all files.
     pub(crate) file_bytes: u64,
-    /// Its `model.toml`.
-    pub(crate) manifest: String,
+    /// Made at the first question.
+    list: Mutex<Option<Arc<ModelList>>>,
 }
 
-enum Whole {
+/// One of its files.
+struct Part {
+    name: String,
+    content: Content,
+    bytes: u64,
+}
+
+enum Content {
     File(PathBuf),
     Builtin(Bytes),
 }
 
 impl Export {
-    /// None where the model is more than one file: its digest then covers weights that lie beside it, and a single file
-    /// would not be that model. Reads the file.
-    pub(super) fn of(source: &Source, digest: &[u8; 32]) -> Option<Self> {
-        match source {
-            Source::Builtin { onnx, manifest, .. } => Some(Self {
-                file_bytes: onnx.len() as u64,
-                whole: Whole::Builtin(onnx.clone()),
-                manifest: manifest.clone(),
-            }),
-            Source::File { onnx, manifests } => {
-                let (file_digest, file_bytes) = digest_of(onnx).ok()?;
-                if file_digest != *digest {
-                    return None;
-                }
-                let text = manifests.iter().find(|path| path.is_file()).map(|path| {
-                    let bytes = state_dir::read_bounded(path, MANIFEST_BYTES_MAX).ok()??;
-                    String::from_utf8(bytes).ok()
-                });
-                let manifest = text.unwrap_or_else(|| Some(String::new()))?;
-                Some(Self { whole: Whole::File(onnx.clone()), file_bytes, manifest })
+    /// Looks at sizes and names only.
+    ///
+    /// # Errors
+    /// Why other hosts cannot have the model; for people.
+    pub(super) fn of(source: &Source, graph: &Graph, calibration: Option<&Calibration>) -> Result<Self, String> {
+        let (manifest, parts) = match source {
+            Source::Builtin { onnx, manifest, calibration: package } => {
+                let package = calibration.map(|_| Part::builtin(CALIBRATION, package));
+                (manifest.clone(), std::iter::once(Part::builtin(MODEL, onnx)).chain(package).collect())
             }
+            Source::File { onnx, manifests } => (manifest_of(manifests)?, files(onnx, graph, calibration.is_some())?),
+        };
+        let file_bytes = parts.iter().map(|part| part.bytes).sum();
+        let (model, calibration) = (graph.digest, calibration.map(|c| c.digest));
+        Ok(Self { model, calibration, manifest, parts, file_bytes, list: Mutex::default() })
+    }
+
+    /// The list of its files. Reads all of them at the first call; blocks.
+    ///
+    /// # Errors
+    /// Where a file is not what it was when the model was loaded; for people.
+    pub(crate) fn list_blocking(&self) -> Result<Arc<ModelList>, String> {
+        let mut kept = self.list.lock();
+        if let Some(list) = &*kept {
+            return Ok(list.clone());
+        }
+        let changed = |name: &str| format!("{name} has changed since the model was loaded");
+        let mut files = Vec::new();
+        for part in &self.parts {
+            let (digest, bytes) = part.content.digest().map_err(|e| format!("{}: {e}", part.name))?;
+            let is_other = part.name == CALIBRATION && self.calibration != Some(digest);
+            if bytes != part.bytes || is_other {
+                return Err(changed(&part.name));
+            }
+            files.push(ModelFile { name: part.name.clone(), bytes, digest });
+        }
+        if let Some(Content::File(path)) = self.parts.first().map(|part| &part.content) {
+            let identity = Identity::of(path, &Limits::default());
+            // What goes to other hosts does not say where files lie here.
+            let identity =
+                identity.inspect_err(|error| tracing::warn!(%error, "a model that is served cannot be read"));
+            if identity.map_or(true, |found| found.digest != self.model) {
+                return Err(changed("one of its files"));
+            }
+        }
+        let list = Arc::new(ModelList { digest: self.model, manifest: self.manifest.clone(), files });
+        Ok(kept.insert(list).clone())
+    }
+
+    /// A piece of the file of that digest; shorter at its end. Blocks.
+    ///
+    /// # Errors
+    /// Where the model has no such file, `offset` is not inside it, or it is not what it was; for people.
+    pub(crate) fn read_blocking(&self, file: &[u8; 32], offset: u64, bytes: u32) -> Result<Bytes, String> {
+        let list = self.list_blocking()?;
+        let place = list.files.iter().position(|listed| listed.digest == *file);
+        let part = place.and_then(|place| self.parts.get(place)).ok_or("the model has no such file")?;
+        let left = part.bytes.checked_sub(offset).filter(|left| *left > 0);
+        let left = left.ok_or_else(|| format!("{}: the offset is not inside the file", part.name))?;
+        let length = left.min(u64::from(bytes.min(PIECE_BYTES_MAX))) as usize;
+        part.content.read(offset, length).map_err(|e| format!("{}: {e}", part.name))
+    }
+}
+
+impl Part {
+    fn builtin(name: &str, bytes: &Bytes) -> Self {
+        Self { name: name.into(), content: Content::Builtin(bytes.clone()), bytes: bytes.len() as u64 }
+    }
+
+    fn file(name: &str, path: PathBuf) -> Result<Self, String> {
+        let bytes = std::fs::metadata(&path).map_err(|e| format!("{}: {e}", path.display()))?.len();
+        if bytes == 0 {
+            Err(format!("{name} is empty"))
+        } else {
+            Ok(Self { name: name.into(), content: Content::File(path), bytes })
+        }
+    }
+}
+
+impl Content {
+    fn digest(&self) -> io::Result<([u8; 32], u64)> {
+        match self {
+            Self::Builtin(bytes) => Ok((Sha256::digest(bytes).into(), bytes.len() as u64)),
+            Self::File(path) => digest_of(path),
         }
     }
 
-    /// A piece of the file; shorter at its end. Blocks.
-    ///
-    /// # Errors
-    /// Where `offset` is not inside the file, or the file is not what it was.
-    pub(crate) fn read_blocking(&self, offset: u64, bytes: u32) -> io::Result<Bytes> {
-        let left = self.file_bytes.checked_sub(offset).filter(|left| *left > 0);
-        let left = left.ok_or_else(|| io::Error::other("the offset is not inside the file"))?;
-        let length = left.min(u64::from(bytes.min(PIECE_BYTES_MAX))) as usize;
-        match &self.whole {
-            Whole::Builtin(whole) => Ok(whole.slice(offset as usize..offset as usize + length)),
-            Whole::File(path) => {
+    /// The caller has checked that it is inside.
+    fn read(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        match self {
+            Self::Builtin(whole) => Ok(whole.slice(offset as usize..offset as usize + length)),
+            Self::File(path) => {
                 let mut file = File::open(path)?;
                 file.seek(SeekFrom::Start(offset))?;
                 let mut piece = vec![0; length];
@@ -70,6 +151,37 @@ impl Export {
             }
         }
     }
+}
+
+/// The `model.toml` that holds.
+fn manifest_of(manifests: &[PathBuf]) -> Result<String, String> {
+    let Some(path) = manifests.iter().find(|path| path.is_file()) else { return Ok(String::new()) };
+    let bytes = state_dir::read_bounded(path, MANIFEST_BYTES_MAX).map_err(|e| e.to_string())?.unwrap_or_default();
+    String::from_utf8(bytes).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// The model, what it keeps beside itself, and its calibration where it has one.
+fn files(onnx: &Path, graph: &Graph, calibrated: bool) -> Result<Vec<Part>, String> {
+    if graph.external.len() + 2 > FILES_MAX {
+        return Err(format!("it keeps weights in {} files", graph.external.len()));
+    }
+    let fixed = [MODEL, CALIBRATION].into_iter();
+    check_names(fixed.chain(graph.external.iter().map(String::as_str)))?;
+    let folder = onnx.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let root = folder.canonicalize().map_err(|e| format!("{}: {e}", folder.display()))?;
+    let mut parts = vec![Part::file(MODEL, onnx.to_owned())?];
+    for name in &graph.external {
+        // A link counts as what it points to: the loader has looked, but it may have changed since.
+        let path = root.join(name).canonicalize().map_err(|e| format!("{name}: {e}"))?;
+        if !path.starts_with(&root) {
+            return Err(format!("{name} is outside the model's folder"));
+        }
+        parts.push(Part::file(name, path)?);
+    }
+    if calibrated {
+        parts.push(Part::file(CALIBRATION, calibration::path(onnx))?);
+    }
+    Ok(parts)
 }
 
 /// SHA-256 of a file, and its bytes.
@@ -88,43 +200,4 @@ pub(crate) fn digest_of(path: &Path) -> io::Result<([u8; 32], u64)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(content: &[u8]) -> (tempfile::TempDir, Source) {
-        let folder = tempfile::tempdir().unwrap();
-        let onnx = folder.path().join("model.onnx");
-        std::fs::write(&onnx, content).unwrap();
-        std::fs::write(folder.path().join("model.toml"), "batch_max = 4\n").unwrap();
-        let manifests = vec![folder.path().join("none.toml"), folder.path().join("model.toml")];
-        (folder, Source::File { onnx, manifests })
-    }
-
-    #[test]
-    fn pieces_are_inside_the_file_and_bounded() {
-        let content: Vec<u8> = (0..300_000u32).map(|i| i as u8).collect();
-        let digest: [u8; 32] = Sha256::digest(&content).into();
-        let (_folder, source) = file(&content);
-        let builtin = Source::Builtin {
-            onnx: content.clone().into(),
-            manifest: "batch_max = 4\n".into(),
-            calibration: Bytes::new(),
-        };
-        for source in [source, builtin] {
-            let export = Export::of(&source, &digest).expect("a single file");
-            assert_eq!((export.file_bytes, export.manifest.as_str()), (300_000, "batch_max = 4\n"));
-            assert_eq!(export.read_blocking(0, u32::MAX).unwrap().len(), PIECE_BYTES_MAX as usize);
-            assert_eq!(export.read_blocking(299_999, 10).unwrap(), &content[299_999..]);
-            assert_eq!(export.read_blocking(1_000, 3).unwrap(), &content[1_000..1_003]);
-            for outside in [300_000, u64::MAX] {
-                assert!(export.read_blocking(outside, 1).is_err(), "{outside}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_model_of_several_files_does_not_leave() {
-        let (_folder, source) = file(b"one of two");
-        assert!(Export::of(&source, &[7; 32]).is_none());
-    }
-}
+mod tests;

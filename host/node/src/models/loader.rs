@@ -111,7 +111,7 @@ impl Loader {
             meters: self.metrics.model(name),
             stats: Stats::default(),
             traffic: super::served::Traffic::default(),
-            export: self.export(name, &graph, &manifest, source),
+            export: self.export(name, &graph, &manifest, calibration.as_ref(), source),
             cut_list: graph.cut_list_hash(),
             fetched: false,
             calibration,
@@ -139,15 +139,19 @@ impl Loader {
         timings.get(index).cloned().flatten()
     }
 
-    fn export(&self, name: &str, graph: &Graph, manifest: &ModelManifest, source: &Source) -> Option<Export> {
+    fn export(
+        &self,
+        name: &str,
+        graph: &Graph,
+        manifest: &ModelManifest,
+        calibration: Option<&Calibration>,
+        source: &Source,
+    ) -> Option<Export> {
         if !self.meets_others || !manifest.exportable || manifest.placement.local_only {
             return None;
         }
-        let export = Export::of(source, &graph.digest);
-        if export.is_none() {
-            tracing::info!(model = name, "has external data, so other hosts cannot fetch it");
-        }
-        export
+        let export = Export::of(source, graph, calibration);
+        export.inspect_err(|reason| tracing::warn!(model = name, reason, "other hosts cannot fetch a model")).ok()
     }
 }
 

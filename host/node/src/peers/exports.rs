@@ -1,57 +1,70 @@
-//! Gives pieces of this host's models to hosts that may have them, one piece at a time.
+//! Gives this host's models to hosts that may have them: the list of a model's files, then one piece of one at a time.
 
+use super::inbox::Question;
 use super::{Peers, stopped};
-use crate::models::ServedModel;
+use crate::models::{Export, ServedModel};
 use bps_transport::SendError;
-use bps_wire::{HostKey, Message, ModelDenied, ModelPart, ModelWanted};
+use bps_wire::{HostKey, Message, ModelDenied, ModelPart};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 
-/// As often as a piece is offered to a link that is full.
+/// As often as an answer is offered to a link that is full.
 const TRIES_MAX: u32 = 40;
 /// And how long is waited in between: requests go first.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers questions until the host stops.
-pub(super) async fn run(peers: Arc<Peers>, mut wanted: Receiver<(HostKey, ModelWanted)>) {
+pub(super) async fn run(peers: Arc<Peers>, mut questions: Receiver<(HostKey, Question)>) {
     let mut stop = peers.stopping();
     loop {
-        let question = tokio::select! {
-            question = wanted.recv() => question,
+        let next = tokio::select! {
+            next = questions.recv() => next,
             () = stopped(&mut stop) => None,
         };
-        let Some((peer, wanted)) = question else { return };
-        let answer = match piece(&peers, peer, wanted).await {
-            Ok(part) => Message::ModelPart(part),
-            Err(message) => {
-                tracing::info!(key = %peer.short(), message, "a model is not given to a peer");
-                Message::ModelDenied(ModelDenied { digest: wanted.digest, message })
-            }
-        };
+        let Some((peer, question)) = next else { return };
+        let answer = answer(&peers, peer, question).await.unwrap_or_else(|message| {
+            tracing::info!(key = %peer.short(), message, "a model is not given to a peer");
+            let digest = digest_of(&question);
+            Message::ModelDenied(ModelDenied { digest, message: message.chars().take(MESSAGE_CHARS_MAX).collect() })
+        });
         offer(&peers, peer, answer).await;
     }
 }
 
-/// The piece, or why it is not given.
-async fn piece(peers: &Peers, peer: HostKey, wanted: ModelWanted) -> Result<ModelPart, String> {
+/// Fits in a denial, whatever its characters.
+const MESSAGE_CHARS_MAX: usize = bps_wire::DENIED_BYTES_MAX / 4;
+
+fn digest_of(question: &Question) -> [u8; 32] {
+    match question {
+        Question::List(wanted) => wanted.digest,
+        Question::Piece(wanted) => wanted.digest,
+    }
+}
+
+/// The list or the piece, or why it is not given.
+async fn answer(peers: &Peers, peer: HostKey, question: Question) -> Result<Message, String> {
     if !peers.rights(peer).is_some_and(|(rights, _)| rights.fetch_models) {
         return Err("this host was not given the right to fetch models here".into());
     }
-    let model = peers.models.of_digest(&wanted.digest).ok_or("there is no such model here")?;
-    let manifest = match &model.export {
-        None => return Err("this model does not leave its host".into()),
-        Some(export) if wanted.offset == 0 => export.manifest.clone(),
-        Some(_) => String::new(),
-    };
-    let read = move |model: Arc<ServedModel>| {
-        let export = model.export.as_ref().ok_or("this model does not leave its host")?;
-        let data = export.read_blocking(wanted.offset, wanted.bytes).map_err(|e| e.to_string())?;
-        Ok::<_, String>((export.file_bytes, data))
-    };
-    let read = tokio::task::spawn_blocking(move || read(model)).await;
-    let (file_bytes, data) = read.map_err(|e| e.to_string())??;
-    Ok(ModelPart { digest: wanted.digest, offset: wanted.offset, file_bytes, manifest, data })
+    let model = peers.models.of_digest(&digest_of(&question)).ok_or("there is no such model here")?;
+    let read = move || read_blocking(exported(&model)?, question);
+    tokio::task::spawn_blocking(read).await.map_err(|e| e.to_string())?
+}
+
+fn exported(model: &ServedModel) -> Result<&Export, String> {
+    model.export.as_ref().ok_or_else(|| "this model does not leave its host".into())
+}
+
+fn read_blocking(export: &Export, question: Question) -> Result<Message, String> {
+    match question {
+        Question::List(_) => Ok(Message::ModelList(export.list_blocking()?.as_ref().clone())),
+        Question::Piece(wanted) => {
+            let data = export.read_blocking(&wanted.file, wanted.offset, wanted.bytes)?;
+            let (digest, file, offset) = (wanted.digest, wanted.file, wanted.offset);
+            Ok(Message::ModelPart(ModelPart { digest, file, offset, data }))
+        }
+    }
 }
 
 /// Sends when the link has room; after a while the other host asks again by itself.
@@ -61,7 +74,7 @@ async fn offer(peers: &Peers, peer: HostKey, answer: Message) {
             Err(SendError::Full { .. }) => tokio::time::sleep(PAUSE).await,
             Ok(_) => return,
             Err(error) => {
-                tracing::debug!(key = %peer.short(), %error, "a piece of a model was not sent");
+                tracing::debug!(key = %peer.short(), %error, "what was asked of a model was not sent");
                 return;
             }
         }

@@ -1,17 +1,19 @@
 //! Fetches models that peers serve and this host lacks, one at a time, so that their stages can be executed here.
 //!
-//! A fetched model is hostile input: it is taken only under its digest, parsed within the limits of any model, kept within
-//! a quota, and served to stages of other hosts only. Room is made by giving up models that no peer offers any more; one
+//! A fetched model is hostile input: it is taken only under its digest, in files with plain names, parsed within the limits
+//! of any model, kept within a quota, and served to stages of other hosts only. Room is made by giving up models that no peer offers any more; one
 //! that is on offer is never given up for another, or the two would chase each other for ever.
 
+mod renewal;
+
 use super::fetch::{Fetch, Taken};
-use super::inbox::Piece;
+use super::inbox::Given;
 use super::roster::Offer;
 use super::shelf::{Item, Shelf, hex};
 use super::{Peers, stopped};
 use crate::clock;
 use bps_types::Nanos;
-use bps_wire::{HostKey, Message};
+use bps_wire::{HostKey, ModelList, ModelPart};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,15 +50,27 @@ pub(super) struct Fetcher {
     setbacks: BTreeMap<[u8; 32], Setback>,
     /// How often fetched models had been referred to when they were last marked.
     used: BTreeMap<[u8; 32], u64>,
+    /// Fingerprints of the hosts that fetched models came from.
+    origins: BTreeMap<[u8; 32], String>,
+    /// The calibration for which a model was last fetched again.
+    renewed: BTreeMap<[u8; 32], [u8; 32]>,
 }
 
 impl Fetcher {
     pub(super) fn new(peers: Arc<Peers>, shelf: Shelf) -> Self {
-        Self { peers, shelf: Arc::new(shelf), active: None, setbacks: BTreeMap::new(), used: BTreeMap::new() }
+        Self {
+            peers,
+            shelf: Arc::new(shelf),
+            active: None,
+            setbacks: BTreeMap::new(),
+            used: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            renewed: BTreeMap::new(),
+        }
     }
 
     /// Works until the host stops.
-    pub(super) async fn run(mut self, mut pieces: Receiver<(HostKey, Piece)>) {
+    pub(super) async fn run(mut self, mut given: Receiver<(HostKey, Given)>) {
         let mut stop = self.peers.stopping();
         self.serve_kept().await;
         let mut tick = tokio::time::interval(TICK);
@@ -64,8 +78,8 @@ impl Fetcher {
         let mut ticks = 0u32;
         loop {
             tokio::select! {
-                piece = pieces.recv() => match piece {
-                    Some((peer, piece)) => self.take(peer, piece).await,
+                answer = given.recv() => match answer {
+                    Some((peer, answer)) => self.take(peer, answer).await,
                     None => return,
                 },
                 _ = tick.tick() => {
@@ -82,7 +96,7 @@ impl Fetcher {
     }
 
     /// Serves what earlier runs have fetched. What is no longer what it was is thrown away.
-    async fn serve_kept(&self) {
+    async fn serve_kept(&mut self) {
         let shelf = self.shelf.clone();
         let kept = blocking(move || {
             let items = shelf.scan().unwrap_or_else(|error| {
@@ -95,13 +109,14 @@ impl Fetcher {
             sound
         });
         for item in kept.await.unwrap_or_default() {
+            self.origins.insert(item.digest, item.origin.fingerprint.clone());
             if let Err(reason) = self.serve(item.digest, item.origin.name.clone()).await {
                 tracing::warn!(model = item.origin.name, reason, "a fetched model is not served");
             }
         }
     }
 
-    /// Loads a whole file and serves it to other hosts' stages.
+    /// Loads a whole model and serves it to other hosts' stages.
     async fn serve(&self, digest: [u8; 32], name: String) -> Result<(), String> {
         if self.peers.models.of_digest(&digest).is_some() {
             return Ok(()); // this host has it as its own
@@ -109,7 +124,7 @@ impl Fetcher {
         let (loader, source) = (self.peers.models.loader().clone(), self.shelf.source(&digest));
         let model = blocking(move || loader.load_fetched(&name, &source)).await??;
         if model.graph.digest != digest {
-            return Err("it refers to files beside it".into());
+            return Err(format!("what was loaded has the digest {}", hex(&model.graph.digest)));
         }
         if !self.peers.models.admit_fetched(Arc::new(model)) {
             return Err("this host serves as many models as it can".into());
@@ -136,7 +151,7 @@ impl Fetcher {
         match fetch.next(clock::now()) {
             Ok(None) => {}
             Ok(Some(wanted)) => {
-                if self.peers.send_to(fetch.offer().peer, Message::ModelWanted(wanted)).is_err() {
+                if self.peers.send_to(fetch.offer().peer, wanted).is_err() {
                     fetch.not_sent();
                 }
             }
@@ -144,59 +159,80 @@ impl Fetcher {
         }
     }
 
+    /// Picks the first offer that is worth a try. Nothing is made on disk before the list of files has come.
     async fn begin(&mut self) {
         let offers = self.peers.roster.offers();
         let now = clock::now();
-        let lacking = |o: &&Offer| {
-            let rested = self.setbacks.get(&o.digest).is_none_or(|s| s.until <= now);
-            rested && self.peers.models.of_digest(&o.digest).is_none()
+        let lacking = |o: &&Offer| self.rested(o, now) && self.peers.models.of_digest(&o.digest).is_none();
+        let Some(offer) = offers.iter().find(lacking).cloned() else {
+            if let Some(offer) = self.renewal(&offers, now) {
+                self.renew(offer).await;
+            }
+            return;
         };
-        let Some(offer) = offers.iter().find(lacking).cloned() else { return };
-        let offered: BTreeSet<[u8; 32]> = offers.iter().map(|o| o.digest).collect();
         let most = self.shelf.bytes_max().min(bps_graph::Limits::default().file_bytes);
         if offer.file_bytes == 0 || offer.file_bytes > most {
-            return self
-                .set_back(&offer, &format!("its file has {} bytes, at most {most} are taken", offer.file_bytes));
+            let reason = format!("its files have {} bytes, at most {most} are taken", offer.file_bytes);
+            return self.set_back(&offer, &reason);
         }
-        let (shelf, wanted) = (self.shelf.clone(), offer.clone());
-        let begun = blocking(move || shelf.begin(&wanted, |digest| offered.contains(digest))).await;
-        match begun.and_then(|result| result) {
-            Ok((have, given_up)) => {
-                for digest in given_up {
-                    tracing::info!(digest = hex(&digest), "a fetched model is given up to make room");
-                    self.peers.models.dismiss_fetched(&digest).await;
-                }
-                let (model, bytes, peer) = (&offer.name, offer.file_bytes, &offer.peer_name);
-                tracing::info!(model, peer, bytes, have, "fetching a model");
-                let fetch = Fetch::new(offer, have);
-                let complete = fetch.is_complete();
-                self.active = Some(fetch);
-                if complete {
-                    self.finish().await;
-                }
+        self.active = Some(Fetch::new(offer));
+    }
+
+    async fn take(&mut self, peer: HostKey, answer: Given) {
+        let Some(fetch) = self.active.as_ref().filter(|f| f.offer().peer == peer) else { return };
+        match answer {
+            Given::Denied(denied) if denied.digest == fetch.offer().digest => {
+                let message: String = denied.message.chars().filter(|c| !c.is_control()).take(200).collect();
+                self.fail(&format!("it is not given: {message}"));
             }
-            Err(reason) => self.set_back(&offer, &reason),
+            Given::Denied(_) => {}
+            Given::List(list) => self.take_list(list).await,
+            Given::Part(part) => self.take_part(part).await,
         }
     }
 
-    async fn take(&mut self, peer: HostKey, piece: Piece) {
-        let Some(fetch) = self.active.as_mut().filter(|f| f.offer().peer == peer) else { return };
-        let digest = fetch.offer().digest;
-        let part = match piece {
-            Piece::Denied(denied) if denied.digest == digest => {
-                let message: String = denied.message.chars().filter(|c| !c.is_control()).take(200).collect();
-                return self.fail(&format!("it is not given: {message}"));
-            }
-            Piece::Denied(_) => return,
-            Piece::Part(part) => part,
+    /// Makes room for the files of a list, and goes on from what is there of them.
+    async fn take_list(&mut self, list: ModelList) {
+        let Some(fetch) = &mut self.active else { return };
+        match fetch.takes_list(&list) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(reason) => return self.fail(&reason),
+        }
+        let offer = fetch.offer().clone();
+        let (model, bytes, peer, files) = (&offer.name, offer.file_bytes, &offer.peer_name, list.files.len());
+        let offered: BTreeSet<[u8; 32]> = self.peers.roster.offers().iter().map(|o| o.digest).collect();
+        let (shelf, wanted, listed) = (self.shelf.clone(), offer.clone(), list.clone());
+        let begun = blocking(move || shelf.begin(&wanted, &listed, |digest| offered.contains(digest))).await;
+        let (have, given_up) = match begun.and_then(|result| result) {
+            Ok(begun) => begun,
+            Err(reason) => return self.fail(&reason),
         };
+        for digest in given_up {
+            tracing::info!(digest = hex(&digest), "a fetched model is given up to make room");
+            self.peers.models.dismiss_fetched(&digest).await;
+        }
+        let Some(fetch) = &mut self.active else { return };
+        fetch.go_on(list.files, have);
+        let have = fetch.have();
+        tracing::info!(model, peer, files, bytes, have, "fetching a model");
+        if fetch.is_complete() {
+            self.finish().await;
+        } else {
+            self.ask();
+        }
+    }
+
+    async fn take_part(&mut self, part: ModelPart) {
+        let Some(fetch) = &mut self.active else { return };
+        let digest = fetch.offer().digest;
         match fetch.take(part) {
             Ok(Taken::Ignored) => {}
-            Ok(Taken::Piece { offset, data, manifest }) => {
+            Ok(Taken::Piece { file, offset, data }) => {
                 let complete = fetch.is_complete();
                 let shelf = self.shelf.clone();
-                let written = blocking(move || shelf.append(&digest, offset, &data, manifest.as_deref())).await;
-                match written.and_then(|result| result.map_err(|e| e.to_string())) {
+                let written = blocking(move || shelf.append(&digest, &file, offset, &data)).await;
+                match written.and_then(|result| result) {
                     Err(reason) => self.fail(&reason),
                     Ok(()) if complete => self.finish().await,
                     Ok(()) => self.ask(),
@@ -222,6 +258,7 @@ impl Fetcher {
         match served {
             Ok(()) => {
                 self.setbacks.remove(&digest);
+                self.origins.insert(digest, offer.peer.to_string());
                 if self.peers.models.of_digest(&digest).is_some_and(|m| m.cut_list != offer.cut_list) {
                     let reason = "cut lists differ: splits are refused, whole models are run";
                     tracing::warn!(
@@ -250,6 +287,11 @@ impl Fetcher {
         if let Some(fetch) = self.active.take() {
             self.set_back(&fetch.offer().clone(), reason);
         }
+    }
+
+    /// Whether its last failure is long enough ago.
+    fn rested(&self, offer: &Offer, now: Nanos) -> bool {
+        self.setbacks.get(&offer.digest).is_none_or(|setback| setback.until <= now)
     }
 
     fn set_back(&mut self, offer: &Offer, reason: &str) {

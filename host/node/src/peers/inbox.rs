@@ -1,6 +1,6 @@
 //! What the transport tells, sorted: each kind goes to whom it concerns, at once and without waiting.
 //!
-//! Called from the transport's own tasks. The bounded queues of models and pieces drop what is too much: both sides ask
+//! Called from the transport's own tasks. The bounded queues of questions about models and of answers drop what is too much: both sides ask
 //! again.
 
 use super::Peers;
@@ -9,18 +9,26 @@ use crate::clock;
 use crate::dispatcher::{Dispatcher, Message};
 use crate::models::Models;
 use bps_transport::{Happening, Peer, Quotas};
-use bps_wire::{HostKey, ModelDenied, ModelPart, ModelWanted};
+use bps_wire::{HostKey, ListWanted, ModelDenied, ModelList, ModelPart, ModelWanted};
 use std::sync::{Arc, OnceLock, Weak};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 
-/// Questions for pieces of models that wait.
-pub(super) const WANTED_MAX: usize = 64;
-/// Pieces that wait to be written: one is asked for at a time.
-pub(super) const PIECES_MAX: usize = 4;
+/// Questions about files of models that wait.
+pub(super) const QUESTIONS_MAX: usize = 64;
+/// Answers that wait to be written: one is asked for at a time.
+pub(super) const GIVEN_MAX: usize = 4;
 
-/// An answer to a question for a piece.
-pub(super) enum Piece {
+/// A question about a model's files.
+#[derive(Clone, Copy)]
+pub(super) enum Question {
+    List(ListWanted),
+    Piece(ModelWanted),
+}
+
+/// The answer to one.
+pub(super) enum Given {
+    List(ModelList),
     Part(ModelPart),
     Denied(ModelDenied),
 }
@@ -34,8 +42,8 @@ pub(super) struct Inbox {
     pub(super) window: u32,
     /// Wakes whoever tells the world.
     pub(super) wake: Arc<Notify>,
-    pub(super) wanted: Sender<(HostKey, ModelWanted)>,
-    pub(super) pieces: Sender<(HostKey, Piece)>,
+    pub(super) questions: Sender<(HostKey, Question)>,
+    pub(super) given: Sender<(HostKey, Given)>,
     /// Set once the transport runs.
     pub(super) peers: OnceLock<Weak<Peers>>,
 }
@@ -81,9 +89,11 @@ impl Inbox {
                     crate::remote::arrived(&peers, &self.models, &self.dispatcher, peer, message, bytes);
                 }
             }
-            Said::ModelWanted(wanted) => self.queue(&self.wanted, (peer, wanted)),
-            Said::ModelPart(part) => self.queue(&self.pieces, (peer, Piece::Part(part))),
-            Said::ModelDenied(denied) => self.queue(&self.pieces, (peer, Piece::Denied(denied))),
+            Said::ListWanted(wanted) => self.queue(&self.questions, (peer, Question::List(wanted))),
+            Said::ModelWanted(wanted) => self.queue(&self.questions, (peer, Question::Piece(wanted))),
+            Said::ModelList(list) => self.queue(&self.given, (peer, Given::List(list))),
+            Said::ModelPart(part) => self.queue(&self.given, (peer, Given::Part(part))),
+            Said::ModelDenied(denied) => self.queue(&self.given, (peer, Given::Denied(denied))),
             _ => {} // the transport's own
         }
     }

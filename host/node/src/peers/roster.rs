@@ -47,14 +47,17 @@ pub(super) struct News {
     pub(super) standings: Vec<Standing>,
 }
 
-/// A model's file that another host lets this one have.
+/// A model that another host lets this one have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
     pub(super) peer: HostKey,
     pub(super) peer_name: String,
     pub(super) digest: [u8; 32],
     pub(super) cut_list: [u8; 32],
+    /// Of what FF was calibrated with there; zeros where nothing was.
+    pub(super) calibration: [u8; 32],
     pub(super) name: String,
+    /// Of all its files.
     pub(super) file_bytes: u64,
 }
 
@@ -281,7 +284,7 @@ impl Roster {
         std::mem::take(&mut table.dirty) | moved
     }
 
-    /// Every file that can be had from a host whose session stands.
+    /// Every model that can be had from a host whose session stands.
     pub(super) fn offers(&self) -> Vec<Offer> {
         let table = self.table.lock();
         let mut offers = Vec::new();
@@ -292,6 +295,7 @@ impl Roster {
                 peer_name: state.name.clone(),
                 digest: m.digest,
                 cut_list: m.cut_list,
+                calibration: m.calibration,
                 name: m.name.clone(),
                 file_bytes: m.file_bytes,
             }));

@@ -1,18 +1,28 @@
 //! Fetched models on disk: kept under their digest, within a quota, the longest unused one given up first.
 //!
 //! ```text
-//! STATE/fetched/<digest>/model.onnx         whole, and of that digest
+//! STATE/fetched/<digest>/model.onnx         whole, and together with what it keeps beside itself of that digest
+//!                       /...                what it keeps beside itself
+//!                       /model.ff           its calibration, where its origin had one
 //!                       /model.toml         as its origin gave it
+//!                       /files.json         the files that came: names, sizes, SHA-256 (`shelf/files.rs`)
 //!                       /origin.json        where it came from; its time is when the model was last used
 //! STATE/fetched/<digest>.part/...           on its way; goes on where it stopped, also after a restart
 //! ```
 //!
+//! Nothing is made before the whole list of files has been found to fit, and a model is where it is served from only once
+//! every file has its digest and the model names exactly the files that came.
+//!
 //! Blocks: for threads that may. Whatever else lies in the folder is left alone.
 
+mod files;
+
 use super::roster::Offer;
-use crate::models::digest_of;
+use crate::models::{MODEL, ORIGIN};
 use crate::repository::Source;
 use crate::{HostError, state_dir};
+use bps_graph::manifest;
+use bps_wire::{ModelFile, ModelList};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
@@ -22,8 +32,6 @@ use std::time::SystemTime;
 
 const FOLDER: &str = "fetched";
 const PART: &str = ".part";
-const MODEL: &str = "model.onnx";
-const ORIGIN: &str = "origin.json";
 /// Names in the folder that are looked at.
 const ENTRIES_MAX: usize = 4_096;
 /// An origin takes a few hundred bytes.
@@ -41,6 +49,7 @@ pub(super) struct Item {
     pub(super) digest: [u8; 32],
     /// Not whole yet.
     pub(super) partial: bool,
+    /// Of all its files, those that this host made included.
     pub(super) bytes: u64,
     pub(super) used: SystemTime,
     pub(super) origin: Origin,
@@ -77,90 +86,98 @@ impl Shelf {
         Ok(items)
     }
 
-    /// Makes room for a file, and begins it or goes on with it: the bytes that are there already. `keep` says which digests
-    /// must stay. Returns also what was given up.
+    /// Makes room for the files of a list that was checked, and begins them or goes on with them: the bytes of each that are
+    /// there already, a whole one only with its digest. `keep` says which models must stay. Returns also what was given up.
     ///
     /// # Errors
-    /// Where it cannot fit, or the disk fails; for people.
+    /// Where they cannot fit, or the disk fails; for people.
     pub(super) fn begin(
         &self,
         offer: &Offer,
+        list: &ModelList,
         keep: impl Fn(&[u8; 32]) -> bool,
-    ) -> Result<(u64, Vec<[u8; 32]>), String> {
+    ) -> Result<(Vec<u64>, Vec<[u8; 32]>), String> {
         let items = self.scan().map_err(|e| e.to_string())?;
         let others: Vec<Item> = items.into_iter().filter(|i| i.digest != offer.digest).collect();
-        let given_up = evict(&others, offer.file_bytes, self.bytes_max, keep)
-            .ok_or_else(|| format!("no room for {} bytes of {}", offer.file_bytes, self.bytes_max))?;
+        let needed = list.files.iter().fold(list.manifest.len() as u64, |sum, file| sum.saturating_add(file.bytes));
+        let given_up = evict(&others, needed, self.bytes_max, keep)
+            .ok_or_else(|| format!("no room for {needed} bytes of {}", self.bytes_max))?;
         for digest in &given_up {
             self.discard(digest);
         }
         let folder = self.part(&offer.digest);
+        files::clear(&folder, &list.files)?;
         let origin =
             Origin { name: offer.name.clone(), peer: offer.peer_name.clone(), fingerprint: offer.peer.to_string() };
         let text = serde_json::to_vec(&origin).map_err(|e| e.to_string())?;
-        state_dir::write_whole(&folder.join(ORIGIN), &text).map_err(|e| e.to_string())?;
-        let path = folder.join(MODEL);
-        // A file without its manifest would be loaded with other settings than its owner's: such a one begins anew.
-        let whole = folder.join(bps_graph::manifest::FILE_NAME).is_file();
-        let have = fs::metadata(&path).map_or(0, |m| m.len());
-        if have > offer.file_bytes || (have > 0 && !whole) {
-            fs::remove_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-            return Ok((0, given_up));
-        }
-        Ok((have, given_up))
+        let write = |name: &str, bytes: &[u8]| state_dir::write_whole(&folder.join(name), bytes);
+        write(ORIGIN, &text)
+            .and_then(|()| write(manifest::FILE_NAME, list.manifest.as_bytes()))
+            .map_err(|e| e.to_string())?;
+        files::keep(&folder, &list.files)?;
+        let have: Result<Vec<u64>, String> = list.files.iter().map(|file| files::here(&folder, file)).collect();
+        Ok((have?, given_up))
     }
 
-    /// Keeps a piece.
-    pub(super) fn append(
-        &self,
-        digest: &[u8; 32],
-        offset: u64,
-        data: &Bytes,
-        manifest: Option<&str>,
-    ) -> Result<(), HostError> {
-        let folder = self.part(digest);
-        if let Some(manifest) = manifest {
-            state_dir::write_whole(&folder.join(bps_graph::manifest::FILE_NAME), manifest.as_bytes())?;
-        }
-        let path = folder.join(MODEL);
-        let written = || {
-            let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(&path)?;
-            file.set_len(offset)?; // what an interrupted write may have left behind it
-            file.seek(SeekFrom::Start(offset))?;
-            file.write_all(data)
-        };
-        written().map_err(HostError::io(&path))
-    }
-
-    /// Puts a file that is complete in its place, if it is the right one; else throws it away.
+    /// Makes a whole model one that is on its way, so that [`Shelf::begin`] goes on with its files.
     ///
     /// # Errors
-    /// Where its digest is another one, or the disk fails; for people.
-    pub(super) fn finish(&self, digest: &[u8; 32]) -> Result<(), String> {
-        let (from, to) = (self.part(digest), self.whole(digest));
-        let path = from.join(MODEL);
-        let text = |e: io::Error| format!("{}: {e}", path.display());
-        let (found, _) = digest_of(&path).map_err(text)?;
-        if found != *digest {
-            self.discard(digest);
-            return Err(format!("what came has the digest {}", hex(&found)));
-        }
-        File::open(&path).and_then(|file| file.sync_all()).map_err(text)?;
+    /// Where the disk fails; for people.
+    pub(super) fn reopen(&self, digest: &[u8; 32]) -> Result<(), String> {
+        let (from, to) = (self.whole(digest), self.part(digest));
+        let text = |e: io::Error| format!("{}: {e}", from.display());
         if to.exists() {
             fs::remove_dir_all(&to).map_err(text)?;
         }
         fs::rename(&from, &to).map_err(text)
     }
 
-    /// Whether a whole file still is what it was.
+    /// Keeps a piece of a file.
+    ///
+    /// # Errors
+    /// Where the disk fails, or the file is whole now and has not its digest: then it is thrown away. For people.
+    pub(super) fn append(&self, digest: &[u8; 32], file: &ModelFile, offset: u64, data: &Bytes) -> Result<(), String> {
+        let folder = self.part(digest);
+        let path = folder.join(&file.name);
+        let written = || {
+            let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(&path)?;
+            file.set_len(offset)?; // what an interrupted write may have left behind it
+            file.seek(SeekFrom::Start(offset))?;
+            file.write_all(data)
+        };
+        written().map_err(|e| format!("{}: {e}", path.display()))?;
+        if offset + data.len() as u64 == file.bytes { files::check_whole(&folder, file) } else { Ok(()) }
+    }
+
+    /// Puts a model whose files are whole in its place, if it is the right one.
+    ///
+    /// # Errors
+    /// Where its digest is another one, it names other files than those that were listed, or the disk fails; for people.
+    pub(super) fn finish(&self, digest: &[u8; 32]) -> Result<(), String> {
+        let (from, to) = (self.part(digest), self.whole(digest));
+        let list = files::kept(&from).ok_or("the list of its files is gone")?;
+        files::check_model(&from, &list, digest)?;
+        let text = |e: io::Error| format!("{}: {e}", from.display());
+        list.iter().try_for_each(|file| File::open(from.join(&file.name))?.sync_all()).map_err(text)?;
+        if to.exists() {
+            fs::remove_dir_all(&to).map_err(text)?;
+        }
+        fs::rename(&from, &to).map_err(text)
+    }
+
+    /// Whether a whole model still is what it was.
     pub(super) fn is_sound(&self, digest: &[u8; 32]) -> bool {
-        digest_of(&self.whole(digest).join(MODEL)).is_ok_and(|(found, _)| found == *digest)
+        let folder = self.whole(digest);
+        let Some(list) = files::kept(&folder) else { return false };
+        let whole = list.iter().try_for_each(|file| files::check_whole(&folder, file));
+        let sound = whole.and_then(|()| files::check_model(&folder, &list, digest));
+        sound.inspect_err(|reason| tracing::warn!(digest = hex(digest), reason, "a fetched model is damaged")).is_ok()
     }
 
     /// A whole model, for the loader.
     pub(super) fn source(&self, digest: &[u8; 32]) -> Source {
         let folder = self.whole(digest);
-        Source::File { onnx: folder.join(MODEL), manifests: vec![folder.join(bps_graph::manifest::FILE_NAME)] }
+        Source::File { onnx: folder.join(MODEL), manifests: vec![folder.join(manifest::FILE_NAME)] }
     }
 
     /// It was used just now.
@@ -194,7 +211,8 @@ fn item(folder: &Path) -> Option<Item> {
     let name = folder.file_name()?.to_str()?;
     let (digits, partial) = name.strip_suffix(PART).map_or((name, false), |digits| (digits, true));
     let digest = digest_from(digits)?;
-    let bytes = fs::metadata(folder.join(MODEL)).map_or(0, |m| m.len());
+    let files = fs::read_dir(folder).into_iter().flatten().take(ENTRIES_MAX).flatten();
+    let bytes = files.filter_map(|entry| entry.metadata().ok()).map(|m| m.len()).sum();
     let path = folder.join(ORIGIN);
     let used = fs::metadata(&path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
     let text = state_dir::read_bounded(&path, ORIGIN_BYTES_MAX).ok().flatten().unwrap_or_default();

@@ -102,13 +102,13 @@ pub struct PeerDeviceView {
 pub struct PeerModelView {
     /// What it is called there.
     pub name: String,
-    /// SHA-256 of its file in hex.
+    /// SHA-256 of its file, and of the tensors beside it, in hex.
     pub digest: String,
     /// Whether it is here too.
     pub shared: SharedModel,
     /// Whether this host may fetch it.
     pub exportable: bool,
-    /// Bytes of its file; 0 where it may not be fetched.
+    /// Bytes of its files; 0 where it may not be fetched.
     pub file_bytes: u64,
     /// Bytes that have come, of a fetch under way.
     pub fetching_bytes: Option<u64>,

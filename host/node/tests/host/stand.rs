@@ -1,12 +1,15 @@
 //! What every test here stands on: a host with a small network, and its inputs.
 
 use bps_engine::DeviceRequest;
+use bps_graph::build::with_external;
 use bps_graph::topology::{Topology, make};
 use bps_node::{
     BuiltinModel, Host, HostConfig, InferCall, InferReply, Ledger, NamedTensor, PolicyChoice, ProfileChoice,
     ServeError, SwapRequest,
 };
 use bps_types::{HostTensor, Nanos};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Longest that anything here may take; only a hang reaches it.
@@ -37,6 +40,25 @@ pub(crate) fn digits(name: &str, manifest: &str) -> BuiltinModel {
         manifest,
         calibration: Default::default(),
     }
+}
+
+/// A model with its weights, all but the first, in turn in the files that are named; and what those hold.
+pub(crate) fn spread(onnx: &[u8], outside: &[&str]) -> (Vec<u8>, BTreeMap<String, Vec<u8>>) {
+    let mut count = 0;
+    let in_turn = |_: &str| {
+        count += 1;
+        (count > 1 && !outside.is_empty()).then(|| outside[count % outside.len()].to_owned())
+    };
+    with_external(onnx, in_turn).expect("a model")
+}
+
+/// Writes a model, what lies beside it and its settings into a folder.
+pub(crate) fn write_model(folder: &Path, onnx: &[u8], outside: &BTreeMap<String, Vec<u8>>, manifest: &str) {
+    std::fs::create_dir_all(folder).expect("a folder");
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes).expect("a file");
+    write("model.onnx", onnx);
+    write("model.toml", manifest.as_bytes());
+    outside.iter().for_each(|(name, bytes)| write(name, bytes));
 }
 
 pub(crate) fn chaos_choice(config: &str) -> PolicyChoice {

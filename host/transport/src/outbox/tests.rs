@@ -37,7 +37,7 @@ fn answer(dispatch: u64) -> Message {
 #[test]
 fn answers_then_urgent_then_short_then_first_come() {
     let outbox = outbox(1 << 30);
-    let part = ModelPart { digest: [0; 32], offset: 1, file_bytes: 9, manifest: String::new(), data: Bytes::new() };
+    let part = ModelPart { digest: [0; 32], file: [1; 32], offset: 1, data: Bytes::new() };
     let long = SHORT_BYTES_MAX as usize;
     let messages = [
         Message::ModelPart(part),

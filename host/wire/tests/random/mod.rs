@@ -110,10 +110,18 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn part()(digest: [u8; 32], offset in 0u64..1 << 40, after in 0u64..1 << 40, manifest in ".{0,99}", data in vec(any::<u8>(), 0..500)) -> Message {
-        let file_bytes = offset + data.len() as u64 + after;
-        let manifest = if offset == 0 { manifest } else { String::new() };
-        Message::ModelPart(ModelPart { digest, offset, file_bytes, manifest, data: data.into() })
+    fn part()(digest: [u8; 32], file: [u8; 32], offset in 0u64..1 << 40, data in vec(any::<u8>(), 0..500)) -> Message {
+        Message::ModelPart(ModelPart { digest, file, offset, data: data.into() })
+    }
+}
+
+prop_compose! {
+    /// Names are not looked at on the wire.
+    fn list()(
+        digest: [u8; 32], manifest in ".{0,99}", files in vec((".{0,30}", any::<u64>(), any::<[u8; 32]>()), 1..20),
+    ) -> Message {
+        let files = files.into_iter().map(|(name, bytes, digest)| ModelFile { name, bytes, digest }).collect();
+        Message::ModelList(ModelList { digest, manifest, files })
     }
 }
 
@@ -134,8 +142,11 @@ pub(crate) fn any_message() -> impl Strategy<Value = Message> {
         execute(),
         answer(),
         any::<u64>().prop_map(|dispatch| Message::Recall { dispatch }),
-        (any::<[u8; 32]>(), any::<u64>(), 1u32..)
-            .prop_map(|(digest, offset, bytes)| { Message::ModelWanted(ModelWanted { digest, offset, bytes }) }),
+        any::<[u8; 32]>().prop_map(|digest| Message::ListWanted(ListWanted { digest })),
+        list(),
+        (any::<[[u8; 32]; 2]>(), any::<u64>(), 1u32..).prop_map(|([digest, file], offset, bytes)| {
+            Message::ModelWanted(ModelWanted { digest, file, offset, bytes })
+        }),
         part(),
         (any::<[u8; 32]>(), ".{0,99}")
             .prop_map(|(digest, message)| Message::ModelDenied(ModelDenied { digest, message })),

@@ -1,6 +1,6 @@
 //! A weak host ("edge") and a strong one ("server"), paired, with a proxy between them.
 
-use crate::stand::{chaos, device, digits, swap, until};
+use crate::stand::{chaos, device, digits, spread, swap, until, write_model};
 use bps_codec::ff;
 use bps_emulator::{Fault, Proxy, ProxyConditions};
 use bps_graph::{Graph, Limits};
@@ -13,18 +13,20 @@ use tempfile::TempDir;
 
 /// What differs between tests.
 pub(crate) struct Wish {
-    pub(super) carrier: CarrierChoice,
-    pub(super) edge: &'static str,
-    pub(super) server: &'static str,
+    pub(crate) carrier: CarrierChoice,
+    pub(crate) edge: &'static str,
+    pub(crate) server: &'static str,
     /// What the edge may do on the server.
-    pub(super) rights: Rights,
-    pub(super) quotas: Quotas,
-    pub(super) server_has_model: bool,
-    pub(super) manifest: &'static str,
+    pub(crate) rights: Rights,
+    pub(crate) quotas: Quotas,
+    pub(crate) server_has_model: bool,
+    pub(crate) manifest: &'static str,
+    /// Files in which the weights lie beside the model; none: it is one file, and built in.
+    pub(crate) outside: &'static [&'static str],
     /// Whether edge and server have the model's calibration.
-    pub(super) calibrated: [bool; 2],
+    pub(crate) calibrated: [bool; 2],
     /// What is set otherwise about scheduling.
-    pub(super) sched: fn(&mut bps_sched::Config),
+    pub(crate) sched: fn(&mut bps_sched::Config),
 }
 
 impl Default for Wish {
@@ -37,6 +39,7 @@ impl Default for Wish {
             quotas: Quotas::default(),
             server_has_model: true,
             manifest: "accuracy_budget_ppm = 100000",
+            outside: &[],
             calibrated: [false; 2],
             sched: |_| {},
         }
@@ -50,9 +53,9 @@ impl Wish {
     }
 }
 
-pub(super) struct Two {
-    pub(super) edge: Host,
-    pub(super) server: Option<Host>,
+pub(crate) struct Two {
+    pub(crate) edge: Host,
+    pub(crate) server: Option<Host>,
     pub(super) proxy: Proxy,
     wish: Wish,
     at: SocketAddr,
@@ -60,7 +63,7 @@ pub(super) struct Two {
 }
 
 impl Two {
-    pub(super) async fn start(wish: Wish) -> Self {
+    pub(crate) async fn start(wish: Wish) -> Self {
         let folders = [TempDir::new().expect("a folder"), TempDir::new().expect("a folder")];
         let at = free_port();
         let proxy = Proxy::start(at).expect("a proxy");
@@ -106,7 +109,7 @@ impl Two {
     }
 
     /// Splits at a cut, with a codec; four requests a dispatch at most.
-    pub(super) async fn split(&self, cut: usize, codec: u8, rate: u8) {
+    pub(crate) async fn split(&self, cut: usize, codec: u8, rate: u8) {
         let config = format!("{{\"mode\":\"split\",\"cut\":{cut},\"codec\":{codec},\"rate\":{rate}}}");
         self.swap("chaos", &config).await;
     }
@@ -116,7 +119,7 @@ impl Two {
     }
 
     /// How many executions of the last receipts ended on the server.
-    pub(super) fn executed_there(&self, last: usize) -> usize {
+    pub(crate) fn executed_there(&self, last: usize) -> usize {
         let there = |r: &&bps_node::Receipt| {
             r.verdict == bps_node::Verdict::Done && r.stages.iter().any(|s| s.on.starts_with("server/"))
         };
@@ -126,15 +129,28 @@ impl Two {
 
 pub(crate) fn config(wish: &Wish, name: &str, folder: &Path) -> HostConfig {
     let mut model = digits("digits", wish.manifest);
-    if wish.calibrated[usize::from(name == "server")] {
-        model.calibration = calibration(&model.onnx).into();
+    let calibrated = wish.calibrated[usize::from(name == "server")];
+    let mut models = vec![];
+    if !wish.outside.is_empty() {
+        let root = folder.join("models");
+        let (onnx, outside) = spread(&model.onnx, wish.outside);
+        write_model(&root.join("digits"), &onnx, &outside, &model.manifest);
+        if calibrated {
+            let path = root.join("digits/model.onnx");
+            let graph = Graph::load(&path, &Limits::default()).expect("a model");
+            std::fs::write(path.with_extension("ff"), calibration(&graph)).expect("a file");
+        }
+        models.push(root);
+    } else if calibrated {
+        model.calibration = calibration(&Graph::parse(&model.onnx, &Limits::default()).expect("a model")).into();
     }
     let mut sched = bps_sched::Config { probation: Nanos::from_millis(1), ..bps_sched::Config::default() };
     (wish.sched)(&mut sched);
     HostConfig {
         state_dir: Some(folder.to_owned()),
         profile: ProfileChoice::Off,
-        builtin_models: vec![model],
+        builtin_models: if models.is_empty() { vec![model] } else { vec![] },
+        models,
         policy: PolicyChoice { name_or_path: "batching".into(), ..PolicyChoice::default() },
         peers: Some(PeersConfig { name: name.into(), carrier: wish.carrier, ..PeersConfig::default() }),
         sched,
@@ -153,6 +169,7 @@ async fn start_server(wish: &Wish, at: SocketAddr, folder: &Path) -> Host {
     config.devices = vec![device(wish.server)];
     if !wish.server_has_model {
         config.builtin_models.clear();
+        config.models.clear();
     }
     if let Some(peers) = &mut config.peers {
         peers.listen = Some(at);
@@ -161,8 +178,7 @@ async fn start_server(wish: &Wish, at: SocketAddr, folder: &Path) -> Host {
 }
 
 /// Every inner value of the model calibrated with noise, at one rate: good enough to be used and to be told apart.
-fn calibration(onnx: &[u8]) -> Vec<u8> {
-    let graph = Graph::parse(onnx, &Limits::default()).expect("a model");
+pub(crate) fn calibration(graph: &Graph) -> Vec<u8> {
     let shapes = graph.row_shapes().expect("fixed extents");
     let mut cuts: Vec<ff::CutPackage> = Vec::new();
     for id in graph.cuts[1..graph.cuts.len() - 1].iter().flat_map(|cut| &cut.values) {
