@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 const BURST_MAX: usize = 64;
 /// What comes after a decision and is not pressing is decided on together after so many times what it took, so that a busy core
 /// serves requests and not the policy.
-const PATIENCE: u64 = 8;
+const PATIENCE: u64 = 2;
 /// And no longer than this.
 const PATIENCE_MAX: Nanos = Nanos::from_millis(1);
 /// A wake that is due already waits this long: while a policy's timer is due and no device is free, nothing can be done.
