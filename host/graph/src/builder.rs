@@ -3,7 +3,7 @@
 //! Models are written for opset 17 with the batch as the open extent `N`. The bytes depend on the calls and the seed alone.
 
 pub use crate::fill::Fill;
-pub use crate::outside::with_external;
+pub use crate::outside::{OutsideFiles, with_external};
 
 use crate::error::GraphError;
 use crate::limits::Limits;

@@ -8,6 +8,9 @@ use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
 
+/// What lies beside a model, by the name of the file.
+pub type OutsideFiles = BTreeMap<String, Vec<u8>>;
+
 /// The model with some of its weights in other files, and what those hold. `place` says for a tensor's name in which
 /// file, relative to the model's folder, it goes; those it has no place for stay, and so do tensors whose elements are not
 /// stored as raw bytes. Offsets are multiples of 64, as readers that map files into memory like them.
@@ -17,10 +20,10 @@ use std::collections::BTreeMap;
 pub fn with_external(
     bytes: &[u8],
     mut place: impl FnMut(&str) -> Option<String>,
-) -> Result<(Vec<u8>, BTreeMap<String, Vec<u8>>), GraphError> {
+) -> Result<(Vec<u8>, OutsideFiles), GraphError> {
     let mut model = decode(Bytes::copy_from_slice(bytes), &Limits::default())?;
     let graph = model.graph.as_mut().ok_or_else(|| GraphError::Model("the model has no graph".to_owned()))?;
-    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut files = OutsideFiles::new();
     for tensor in &mut graph.initializer {
         let Some(location) = place(&tensor.name) else { continue };
         let Some(raw) = tensor.raw_data.take() else { continue };

@@ -45,11 +45,14 @@ fn ask(fetch: &mut Fetch) -> ModelWanted {
     }
 }
 
+/// The file, by the first byte of its digest, and where in it.
+type Asked = (u8, u64);
+
 #[test]
 fn file_by_file_and_piece_by_piece_from_where_it_was() {
     let piece = u64::from(PIECE_BYTES_MAX);
     let from_start = [(1, 0), (1, piece), (1, 2 * piece), (2, 0), (2, piece)];
-    let cases: [([u64; 2], &[(u8, u64)]); 4] = [
+    let cases: [([u64; 2], &[Asked]); 4] = [
         ([0, 0], &from_start),
         ([300_000, 0], &[(1, 300_000), (1, 300_000 + piece), (2, 0), (2, piece)]),
         ([ONNX_BYTES, 299_999], &[(2, 299_999)]),
