@@ -11,6 +11,7 @@
 use crate::choice::{Bests, Choice, SIZES_MAX, is_uncertain, is_unknown, sizes};
 use crate::heads::{Heads, bits};
 use crate::known::InUse;
+use crate::message::even_message;
 use crate::policy::why;
 use crate::share::{Sharing, Waiting};
 use crate::turns::Turns;
@@ -248,10 +249,12 @@ impl Serve<'_> {
         let places = heads.on(choice.planned);
         let requests: Vec<Request> = bits(places).map(|at| heads.requests[at]).collect();
         let line = Line::from_requests(&requests, heads.unseen, self.model.slo, self.gather.slack_share);
-        let (count, rows) = choose_pipelined(&line, rows_max, |rows| choice.way.ends(rows));
+        let even = even_message(&choice.way, &line, rows_max, waiting);
+        let (count, rows) = even.unwrap_or_else(|| choose_pipelined(&line, rows_max, |rows| choice.way.ends(rows)));
         let chosen = bits(places).take(count as usize).fold(0_u32, |set, at| set | 1 << at);
         let mut batch = Batch { places: chosen, rows, piece: self.model.piece_rows(rows) };
-        if choice.planned.lane.class() != LaneClass::Here && count > 1 && batch.piece == 0 {
+        let leaves = choice.planned.lane.class() != LaneClass::Here;
+        if leaves && even.is_none() && count > 1 && batch.piece == 0 {
             let behind = f64::from(waiting.saturating_sub(rows));
             let cost = |piece: u32| {
                 let delay = self.plan.delay(choice.planned, &choice.way.spans(piece), piece);

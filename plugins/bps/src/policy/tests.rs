@@ -148,6 +148,24 @@ fn messages_leave_no_quicker_than_places_come_back() {
 }
 
 #[test]
+fn messages_are_even_where_the_way_is_long() {
+    let cell = quick_cell(16.0, 5.0);
+    // (waiting, time to each deadline in ms or 0, rows of the dispatches; 32 are seen)
+    let cases: [(u32, i64, &[u32]); 4] =
+        [(5, 0, &[5]), (20, 0, &[8, 8, 4]), (32, 50, &[8, 8, 8, 8]), (64, 0, &[16, 12, 4])];
+    for (waiting, deadline_ms, expected) in cases {
+        let mut policy = told::<Bps>(&cell, 1, BUDGET_PPM, "");
+        let mut now = at_rest(&cell, 1, waiting);
+        (now.devices[0].up, now.devices[1].credits) = (false, 4);
+        if deadline_ms > 0 {
+            now.slacks.iter_mut().for_each(|slack| *slack = deadline_ms * 1_000_000);
+        }
+        let found: Vec<u32> = rows(&policy.decide(&now), last_cut(&cell)).iter().map(|row| row.0).collect();
+        assert_eq!(found, expected, "{waiting} wait");
+    }
+}
+
+#[test]
 fn constraints_are_kept_and_hold_up_nobody_else() {
     let cell = cell(16.0, 100.0, 1.0);
     let mut now = at_rest(&cell, 1, 4);
