@@ -35,6 +35,20 @@ pub enum DeviceKind {
     Software,
 }
 
+impl DeviceKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Cpu, Self::Gpu, Self::Software];
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Gpu => "gpu",
+            Self::Software => "software",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostInfo {
     pub id: u32,

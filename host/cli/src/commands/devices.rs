@@ -4,7 +4,6 @@ use crate::output::Output;
 use crate::table::{self, Table};
 use anyhow::Result;
 use bps_engine::AdapterInfo;
-use bps_types::policy::DeviceKind;
 
 /// List what this machine can execute models on.
 ///
@@ -28,7 +27,7 @@ fn text(adapters: &[AdapterInfo]) -> String {
         };
         table.row([
             adapter.taken_as.clone().unwrap_or_else(|| "-".into()),
-            kind(adapter.kind).into(),
+            adapter.kind.name().into(),
             adapter.name.clone(),
             adapter.backend.clone(),
             adapter.driver.clone(),
@@ -39,18 +38,10 @@ fn text(adapters: &[AdapterInfo]) -> String {
     table.to_string()
 }
 
-/// The word for a kind of device.
-pub(crate) fn kind(kind: DeviceKind) -> &'static str {
-    match kind {
-        DeviceKind::Cpu => "cpu",
-        DeviceKind::Gpu => "gpu",
-        DeviceKind::Software => "software",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bps_types::policy::DeviceKind;
 
     #[test]
     fn why_an_adapter_is_left_out_is_said() {

@@ -19,13 +19,13 @@ pub struct Placement {
 impl Placement {
     /// Whether a device may run the model.
     pub fn permits(&self, device_name: &str, kind: DeviceKind) -> bool {
-        let named = |patterns: &[String]| patterns.iter().any(|p| p == word(kind) || fits(p, device_name));
+        let named = |patterns: &[String]| patterns.iter().any(|p| p == kind.name() || fits(p, device_name));
         (self.allow.is_empty() || named(&self.allow)) && !named(&self.deny)
     }
 
     /// Every pattern that names devices and not a kind of them; a kind that a machine has not is no mistake.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let kinds = [DeviceKind::Cpu, DeviceKind::Gpu, DeviceKind::Software].map(word);
+        let kinds = DeviceKind::ALL.map(DeviceKind::name);
         self.allow.iter().chain(&self.deny).map(String::as_str).filter(move |p| !kinds.contains(p))
     }
 }
@@ -55,14 +55,6 @@ pub fn fits(pattern: &str, name: &str) -> bool {
         }
     }
     left.ends_with(last)
-}
-
-const fn word(kind: DeviceKind) -> &'static str {
-    match kind {
-        DeviceKind::Cpu => "cpu",
-        DeviceKind::Gpu => "gpu",
-        DeviceKind::Software => "software",
-    }
 }
 
 #[cfg(test)]

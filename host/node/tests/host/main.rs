@@ -9,6 +9,7 @@ mod images;
 mod models;
 mod observed;
 mod peers;
+mod played;
 mod policies;
 mod requests;
 mod stand;

@@ -2,7 +2,6 @@
 
 use super::start::Addresses;
 use crate::admin::DEFAULT_ADMIN;
-use crate::commands::devices::kind;
 use crate::config::Settings;
 use crate::table::{bytes, clean, short};
 use bps_node::{Host, IndexEntry, ModelState, ModelView, OwnPeerView, PeerView};
@@ -41,7 +40,7 @@ pub(super) fn text(
         let slowdown = if device.slowdown == 1.0 { String::new() } else { format!(", slowed {}x", device.slowdown) };
         line(
             "device",
-            clean(&format!("{} ({}{memory}{slowdown}) {}", device.name, kind(device.kind), device.fingerprint)),
+            clean(&format!("{} ({}{memory}{slowdown}) {}", device.name, device.kind.name(), device.fingerprint)),
         );
     }
     let index = host.index();

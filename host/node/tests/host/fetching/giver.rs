@@ -1,22 +1,19 @@
 //! A host that gives a model, played by the test over a real link, and the host that fetches it.
 
+use crate::played::Played;
 use crate::stand::{device, digits, spread, write_model};
 use bps_graph::{Graph, Limits};
 use bps_node::{Host, HostConfig, PeersConfig, ProfileChoice, SharedModel};
-use bps_transport::{
-    CarrierChoice, Happening, Identity, Peer, PeerStore, Quotas, Rights, SendError, Settings, Transport,
-};
-use bps_types::Nanos;
+use bps_transport::{CarrierChoice, Happening, Rights, SendError, Transport};
 use bps_wire::{
     Advert, AdvertCodec, AdvertModel, HostKey, Message, ModelFile, ModelList, ModelPart, ModelWanted, Standing,
 };
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
@@ -133,29 +130,9 @@ impl Scene {
 
     /// The same, where the host has models of its own.
     pub(super) async fn start_with(given: Given, disk_bytes_max: u64, pieces: usize, models: Vec<PathBuf>) -> Self {
-        let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
-        let [host, own] = [0, 1].map(|i: usize| Identity::load_or_make(folders[i].path()).unwrap());
-        let (host_key, own_key) = (host.key(), own.key());
         let rights = Rights { execute: true, fetch_models: true };
-        let store = |index: usize, name: &str, key, address: Option<String>| {
-            let store = PeerStore::open(folders[index].path()).unwrap();
-            store.put(Peer { key, name: name.into(), address, rights, quotas: Quotas::default() }).unwrap();
-            store
-        };
-        let settings = Settings {
-            name: "giver".into(),
-            software: "this test".into(),
-            listen: Some((Ipv4Addr::LOCALHOST, 0).into()),
-            listen_once_paired: false,
-            carrier: CarrierChoice::Tcp,
-            in_flight_bytes_max: 1 << 20,
-            frame_bytes_max: 1 << 20,
-        };
-        let (happened, happenings) = unbounded_channel();
+        let Played { transport, host_key, happenings, folders, .. } = Played::paired("host", "giver", rights);
         let (told, answers) = unbounded_channel();
-        // Where nobody listens any more, the test is over.
-        let sink = Arc::new(move |happening| drop(happened.send(happening)));
-        let transport = Transport::start(settings, own, store(1, "host", host_key, None), clock, sink).unwrap();
         let shared = Arc::new(Shared {
             given: Mutex::new(given),
             epoch: AtomicU32::new(1),
@@ -164,7 +141,6 @@ impl Scene {
             heard: Mutex::default(),
         });
         tokio::spawn(play(transport.clone(), host_key, shared.clone(), happenings, told));
-        store(0, "giver", own_key, transport.listening().map(|at| at.to_string()));
         let mut scene = Self { host: None, host_key, transport, shared, answers, folders, disk_bytes_max, models };
         scene.restart().await;
         scene
@@ -246,11 +222,6 @@ impl Scene {
 pub(super) fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
-}
-
-fn clock() -> Nanos {
-    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    BEGAN.elapsed().into()
 }
 
 /// Says what it has whenever the link comes up, how it stands ten times a second, and answers.

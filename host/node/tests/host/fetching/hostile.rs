@@ -87,7 +87,7 @@ async fn files_that_are_not_what_they_should_be_are_not_served() {
         let mut given = Given::honest(&["w.bin"]);
         lie(&mut given);
         let last = given.list.files.last().unwrap().name.clone();
-        let digest: String = given.list.digest.iter().map(|b| format!("{b:02x}")).collect();
+        let digest = bps_types::hex(&given.list.digest);
         let scene = Scene::start(given, ROOM, usize::MAX).await;
         let reached = || scene.asked().iter().any(|asked| matches!(asked, Asked::Piece(name, _) if *name == last));
         until("it has come to the last file", reached).await;

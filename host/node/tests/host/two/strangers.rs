@@ -1,6 +1,7 @@
 //! A host of another build, which numbers the cuts of the same file differently: played by the test over a real link. It has
 //! whole models executed, and executes them; parts of one mean nothing between the two.
 
+use crate::played::{Played, clock};
 use crate::stand::{
     assert_close, chaos, config, device, digits, image, infer, no_probation, settled, start, until, values,
 };
@@ -9,18 +10,14 @@ use bps_graph::topology::{Topology, make};
 use bps_graph::{Graph, Limits};
 use bps_node::{BuiltinModel, Host, HostConfig, InferCall, NamedTensor, PeersConfig, SharedModel, SwapRequest};
 use bps_plugin::recording::{Reader, Record};
-use bps_transport::{
-    CarrierChoice, Happening, Identity, Peer, PeerStore, Quotas, Rights, SendError, Settings, Transport,
-};
+use bps_transport::{CarrierChoice, Happening, Rights, SendError, Transport};
 use bps_types::policy::{DeviceKind, TABLE_BATCHES, TableKind};
 use bps_types::{HostTensor, Nanos, Packed};
 use bps_wire::{
     Advert, AdvertCodec, AdvertDevice, AdvertModel, AdvertTable, Answer, Denied, DeniedKind, DeviceReport, Execute,
     HostKey, Message, OUTPUT_CUT, Route, StageReport, Standing, Trace,
 };
-use std::net::Ipv4Addr;
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -30,11 +27,6 @@ use tokio::time::timeout;
 const SOON: Duration = Duration::from_secs(30);
 /// Hash of the stranger's cut list; that of the model here is another.
 const OTHER_CUTS: [u8; 32] = [1; 32];
-
-fn clock() -> Nanos {
-    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    BEGAN.elapsed().into()
-}
 
 struct Stranger {
     edge: Host,
@@ -52,33 +44,12 @@ struct Stranger {
 impl Stranger {
     /// Linked with an edge, which may execute there and knows that the model is there.
     async fn meet(change: impl FnOnce(&mut HostConfig)) -> Self {
-        let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
-        let [edge, own] = [0, 1].map(|i: usize| Identity::load_or_make(folders[i].path()).unwrap());
-        let (edge_key, key) = (edge.key(), own.key());
         let rights = Rights { execute: true, fetch_models: false };
-        let store = |index: usize, name: &str, key, address: Option<String>| {
-            let store = PeerStore::open(folders[index].path()).unwrap();
-            store.put(Peer { key, name: name.into(), address, rights, quotas: Quotas::default() }).unwrap();
-            store
-        };
-        let settings = Settings {
-            name: "stranger".into(),
-            software: "another build".into(),
-            listen: Some((Ipv4Addr::LOCALHOST, 0).into()),
-            listen_once_paired: false,
-            carrier: CarrierChoice::Tcp,
-            in_flight_bytes_max: 1 << 20,
-            frame_bytes_max: 1 << 20,
-        };
-        let (happened, happenings) = unbounded_channel();
+        let Played { transport, key, host_key: edge_key, happenings, folders } =
+            Played::paired("edge", "stranger", rights);
         let (told, stages) = unbounded_channel();
         let (heard, adverts) = watch::channel(Advert::default());
-        // Where nobody listens any more, the test is over.
-        let sink = Arc::new(move |happening| drop(happened.send(happening)));
-        let knows_edge = store(1, "edge", edge_key, None);
-        let transport = Transport::start(settings, own, knows_edge, clock, sink).unwrap();
         tokio::spawn(keep(transport.clone(), edge_key, happenings, told, heard));
-        store(0, "stranger", key, transport.listening().map(|at| at.to_string()));
 
         let mut config = config();
         config.state_dir = Some(folders[0].path().to_owned());
