@@ -47,7 +47,7 @@ pub fn new_token() -> Result<String, ApiError> {
     let mut bytes = [0; 32];
     let random: &dyn SecureRandom = rustls::crypto::ring::default_provider().secure_random;
     random.fill(&mut bytes).map_err(|_| ApiError::Random)?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+    Ok(bps_types::hex(&bytes))
 }
 
 #[cfg(test)]

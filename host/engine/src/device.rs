@@ -173,7 +173,7 @@ fn fingerprint(parts: &[&str]) -> String {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
-    hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+    bps_types::hex(&hash.finalize()[..8])
 }
 
 /// Logical processors this process may use.

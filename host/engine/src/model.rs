@@ -6,7 +6,7 @@ use bps_codec::PixelShape;
 use bps_codec::ff::Package;
 use bps_graph::Graph;
 use bps_graph::manifest::Preprocess;
-use bps_types::DataType;
+use bps_types::{DataType, hex};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -97,8 +97,7 @@ impl Model {
             check_pixels(&graph, pixels).map_err(fail)?;
         }
         if let Some(package) = calibration.as_ref().filter(|package| *package.model() != graph.digest) {
-            let hex = |bytes: &[u8; 32]| bytes[..8].iter().map(|b| format!("{b:02x}")).collect::<String>();
-            let (theirs, ours) = (hex(package.model()), hex(&graph.digest));
+            let (theirs, ours) = (hex(&package.model()[..8]), hex(&graph.digest[..8]));
             return Err(fail(format!("its calibration was made for model {theirs}..., this one is {ours}...")));
         }
         let id = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -37,7 +37,7 @@ impl Graph {
 
     /// The digest as people and protocols write it.
     pub fn digest_hex(&self) -> String {
-        self.digest.iter().map(|b| format!("{b:02x}")).collect()
+        bps_types::hex(&self.digest)
     }
 
     /// Elements of all weights.

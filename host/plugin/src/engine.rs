@@ -56,7 +56,7 @@ impl PolicyEngine {
     pub fn load(&self, bytes: &[u8]) -> Result<LoadedPolicy, LoadError> {
         verify::received(bytes, &self.limits)?;
         verify::extent(bytes, &self.limits)?;
-        let digest = hex(&Sha256::digest(bytes));
+        let digest = bps_types::hex(&Sha256::digest(bytes));
         let component = if prebuilt::is_one(bytes) { self.compile_once(&digest, bytes)? } else { self.compile(bytes)? };
         verify::world(&self.engine, &component)?;
         LoadedPolicy::admit(self.clone(), component, bytes, digest)
@@ -124,10 +124,6 @@ fn start_ticker(engine: EngineWeak, tick: Duration) -> Result<(), PluginError> {
     };
     let builder = std::thread::Builder::new().name("bps-policy-tick".into()).stack_size(64 << 10);
     builder.spawn(work).map(drop).map_err(|error| PluginError::Engine(format!("no thread for the ticker: {error}")))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

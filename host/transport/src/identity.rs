@@ -129,8 +129,7 @@ pub(crate) fn key_of(certificate: &CertificateDer<'_>) -> HostKey {
 
 /// A host's fingerprint as people compare it: eight groups of eight hex digits.
 pub fn fingerprint(key: &HostKey) -> String {
-    let group = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    key.0.chunks(4).map(group).collect::<Vec<_>>().join(" ")
+    key.0.chunks(4).map(bps_types::hex).collect::<Vec<_>>().join(" ")
 }
 
 /// Writes a new identity to `path`, unless another process was faster.

@@ -9,16 +9,13 @@ use crate::happening::PeerStatus;
 use crate::peers::{Peer, PeerStore};
 use crate::session::Session;
 use bps_types::Nanos;
-use bps_wire::HostKey;
+use bps_wire::{HostKey, REPLACED};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-
-/// Why a session ends whose peer has come anew; the peer is told.
-pub(crate) const REPLACED: &str = "replaced by a newer connection";
 
 /// What holds a peer's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

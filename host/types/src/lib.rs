@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod hex;
 mod id;
 mod packed;
 pub mod policy;
@@ -14,6 +15,7 @@ mod tensor;
 mod time;
 mod trace;
 
+pub use hex::{digest_from_hex, hex};
 pub use id::{ArrivalId, DeviceId, ExecutionId, Generation, HostId, ModelId, QueueId, RequestId};
 pub use packed::Packed;
 pub use tensor::{DataType, HostTensor, TensorError, TensorSpec, element_count};

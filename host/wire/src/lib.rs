@@ -40,5 +40,5 @@ pub use bps_types::Trace;
 
 pub use message::{
     Advert, AdvertCodec, AdvertDevice, AdvertModel, AdvertTable, Answer, Denied, DeniedKind, DeviceReport, Execute,
-    Hello, HostKey, LinkReport, Message, OUTPUT_CUT, Progress, Route, StageReport, Standing,
+    Hello, HostKey, LinkReport, Message, OUTPUT_CUT, Progress, REPLACED, Route, StageReport, Standing,
 };

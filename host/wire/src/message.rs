@@ -13,7 +13,7 @@ pub struct HostKey(pub [u8; 32]);
 impl HostKey {
     /// The first eight bytes in hex: enough to tell hosts apart in a log.
     pub fn short(&self) -> String {
-        self.0[..8].iter().map(|b| format!("{b:02x}")).collect()
+        bps_types::hex(&self.0[..8])
     }
 }
 
@@ -75,10 +75,14 @@ pub enum Message {
     ModelDenied(ModelDenied),
     /// The sender is closing on purpose.
     Bye {
-        /// For people; at most 200 bytes.
+        /// For people, all but [`REPLACED`]; at most 200 bytes.
         reason: String,
     },
 }
+
+/// What [`Message::Bye`] says to a host that has come anew over another connection. A host that hears it over the newer one is
+/// not alone with its identity: there are two of them, and it stops dialling.
+pub const REPLACED: &str = "replaced by a newer connection";
 
 /// Sums over a session, of frames that are not control messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -106,7 +106,7 @@ fn one_device(engine: &Engine, device: usize, graph: &Arc<Graph>, batches: &[u32
 /// The file that `bps serve` reads too; only figures for the batch sizes it asks about belong there.
 fn cache_file(digest: &str, fingerprint: &str) -> Option<PathBuf> {
     use sha2::{Digest, Sha256};
-    let key: String = Sha256::digest(fingerprint).iter().take(8).map(|b| format!("{b:02x}")).collect();
+    let key = bps_types::hex(&Sha256::digest(fingerprint)[..8]);
     Some(state::folder()?.join("profiles").join(format!("{}-{key}.json", digest.get(..16)?)))
 }
 

@@ -40,8 +40,7 @@ struct Rate {
 impl Shown {
     /// The best mode of each rate.
     pub(super) fn of(package: &Package) -> Self {
-        let model = package.model().iter().map(|b| format!("{b:02x}")).collect();
-        Self { model, cuts: package.cuts().iter().map(cut).collect() }
+        Self { model: bps_types::hex(package.model()), cuts: package.cuts().iter().map(cut).collect() }
     }
 
     /// For people.
