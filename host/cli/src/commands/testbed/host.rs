@@ -139,9 +139,18 @@ impl HostProcess {
 
     /// The end of its log, for an error.
     pub(super) fn log_tail(&self) -> String {
-        let text = fs::read_to_string(self.spec.log()).unwrap_or_default();
-        let lines: Vec<String> = text.lines().map(|l| format!("  {}", crate::table::clean(l))).collect();
+        let lines: Vec<String> = self.log_lines().iter().map(|line| format!("  {line}")).collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+    }
+
+    /// The last line of its log that says `what`.
+    pub(super) fn said_last(&self, what: &str) -> Option<String> {
+        self.log_lines().into_iter().rev().find(|line| line.contains(what))
+    }
+
+    fn log_lines(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.spec.log()).unwrap_or_default();
+        text.lines().map(crate::table::clean).collect()
     }
 }
 

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// How often a policy is tried again after the host went back to another.
-const TRIES: u32 = 3;
+const TRIES: usize = 3;
 /// How often receipts are read in a run in which something is done to the system: a host keeps 4,096.
 const KEEP_EVERY: Duration = Duration::from_millis(1_000);
 /// How long hosts and link are under load before the first run of a cell.
@@ -130,7 +130,7 @@ impl Measure<'_> {
         let mut rows: Vec<Row> = setup
             .contenders
             .iter()
-            .map(|c| Row { policy: c.label.clone(), throughput: None, rolled_back: 0, runs: Vec::new() })
+            .map(|c| Row { policy: c.label.clone(), throughput: None, rolled_back: Vec::new(), runs: Vec::new() })
             .collect();
         self.bar.set_message("warming up");
         self.warm_up(session, &cell, questions).await?;
@@ -139,7 +139,7 @@ impl Measure<'_> {
                 self.bar.set_message(contender.label.clone());
                 let (run, rolled_back) = self.run(session, &cell, questions, contender, round).await?;
                 row.runs.push(run);
-                row.rolled_back += rolled_back;
+                row.rolled_back.extend(rolled_back);
                 self.bar.inc(1);
             }
         }
@@ -168,7 +168,7 @@ impl Measure<'_> {
         Ok(())
     }
 
-    /// One run of one policy; again where the host went back to another policy under way.
+    /// One run of one policy; again where the host went back to another policy under way, with what it said of that.
     async fn run(
         &mut self,
         session: &mut Session,
@@ -176,14 +176,15 @@ impl Measure<'_> {
         questions: &Arc<Questions>,
         contender: &Contender,
         round: u32,
-    ) -> Result<(Figures, u32)> {
-        let mut rolled_back = 0;
+    ) -> Result<(Figures, Vec<String>)> {
+        let mut rolled_back = Vec::new();
         loop {
             let (figures, active) = self.once(session, cell, questions, contender, round).await?;
-            if active == contender.policy.split('@').next().unwrap_or_default() || rolled_back == TRIES {
+            if active == contender.policy.split('@').next().unwrap_or_default() || rolled_back.len() == TRIES {
                 return Ok((figures, rolled_back));
             }
-            rolled_back += 1;
+            let said = session.edges[0].said_last("rolled back");
+            rolled_back.push(said.unwrap_or_else(|| format!("{active} decided in the end")));
         }
     }
 

@@ -74,8 +74,8 @@ pub(super) struct Row {
     pub(super) policy: String,
     /// Answers per second.
     pub(super) throughput: Option<Interval>,
-    /// Runs that were repeated since the host had gone back to another policy.
-    pub(super) rolled_back: u32,
+    /// Of each run that was repeated since the host had gone back to another policy, what its log says.
+    pub(super) rolled_back: Vec<String>,
     /// Each run.
     pub(super) runs: Vec<Figures>,
 }
@@ -174,6 +174,11 @@ impl Report {
             text.push_str(&format!("{}\n{}", cell.cell.text(), cell.table()));
             if let Some(against) = cell.over_best() {
                 text.push_str(&format!("{}\n", against.text(&self.method.subject)));
+            }
+            for (policy, said) in cell.rows.iter().flat_map(|r| r.rolled_back.iter().map(|said| (&r.policy, said))) {
+                text.push_str(&format!(
+                    "{policy}: a run was repeated, the host had gone back to another policy: {said}\n"
+                ));
             }
             text.push_str(&cell.reactions());
             text.push('\n');

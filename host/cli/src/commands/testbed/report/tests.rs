@@ -13,7 +13,7 @@ fn row(policy: &str, throughputs: &[f64]) -> Row {
     Row {
         policy: policy.into(),
         throughput: statistics::interval(throughputs),
-        rolled_back: 0,
+        rolled_back: Vec::new(),
         runs: throughputs.iter().map(run).collect(),
     }
 }
@@ -51,14 +51,15 @@ fn report() -> Report {
 
 #[test]
 fn losing_cells_are_named_and_gains_are_told_from_the_bottom() {
-    let report = report();
+    let mut report = report();
+    report.cells[0].rows[1].rolled_back.push("WARN rolled back from=surgeon to=bps reason=Slow".into());
     assert_eq!(report.lost_cells, ["b, edge slowed 4x, 10 Mbit/s, rtt 1 ms"]);
     let surgeon = report.gains.iter().find(|g| g.baseline == "surgeon").unwrap();
     assert_eq!((surgeon.cells, surgeon.worse), (2, 1));
     assert!(surgeon.min < 0.8 && surgeon.best > 1.4, "{surgeon:?}");
     assert_eq!(report.cells[0].best_baseline.as_deref(), Some("surgeon"));
     let text = report.text();
-    for part in ["WORSE", "better", "LOST", "surgeon", "not there: rl", "NO namespaces", "1.50x"] {
+    for part in ["WORSE", "better", "LOST", "surgeon", "not there: rl", "NO namespaces", "1.50x", "reason=Slow"] {
         assert!(text.contains(part), "{text}\nlacks {part}");
     }
 }
