@@ -1,5 +1,5 @@
 //! Whose connections there are. Each address has a share of the places, so that whoever fills its own shuts out nobody
-//! else; and within a share a connection that has sent nothing yet makes room for a newcomer.
+//! else; and within a share a connection that has not sent the whole head of a request yet makes room for a newcomer.
 
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -32,7 +32,7 @@ struct Held {
 #[derive(Default)]
 struct Share {
     count: usize,
-    /// Those that have asked for nothing yet, in the order they came.
+    /// Those from which no whole head of a request has come yet, in the order they came.
     silent: BTreeMap<u64, Arc<Notify>>,
 }
 
@@ -90,9 +90,13 @@ impl Place {
         self.has_asked.load(Ordering::Relaxed)
     }
 
-    /// Completes when a newcomer needs the place.
+    /// Completes when a newcomer needs the place. Where a request comes in that very moment, it is answered first: then the
+    /// share has one more connection than it should, for as long as this one stays.
     pub(super) async fn wanted(&self) {
         self.leave.notified().await;
+        if self.has_asked() {
+            std::future::pending::<()>().await;
+        }
     }
 
     fn with_share(&self, change: impl FnOnce(&mut Share)) {
@@ -145,6 +149,9 @@ mod tests {
         own[0].asks();
         let newcomer = places.take(address(1), now).expect("the oldest silent one makes room");
         assert_eq!(own.iter().map(is_wanted).collect::<Vec<_>>(), [false, true, false]);
+        own[1].leave.notify_one();
+        own[1].asks();
+        assert!(!is_wanted(&own[1]), "its request came in the last moment");
         drop(own.remove(1));
         own.push(newcomer);
         own.iter().for_each(Place::asks);

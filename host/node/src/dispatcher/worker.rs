@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 
 /// Messages taken together before the policy is asked and timers are looked at: a flood must starve neither.
 const BURST_MAX: usize = 64;
-/// What comes after a decision and is not pressing is decided on together after so many times what it took, so that a busy core
-/// serves requests and not the policy.
+/// What comes after a decision and is not pressing is decided on together after so many times what the policy took for it, so
+/// that a busy core serves requests and not the policy.
 const PATIENCE: u64 = 2;
 /// And no longer than this.
 const PATIENCE_MAX: Nanos = Nanos::from_millis(1);
@@ -100,6 +100,7 @@ impl Worker {
         let _alive = Alive(self.published.clone());
         while !self.stopping {
             let first = self.wait(receiver);
+            let has_waited_in_vain = first.is_none();
             self.now = clock::now();
             if let Some(message) = first {
                 self.take(message);
@@ -109,12 +110,14 @@ impl Worker {
                     self.take(message);
                 }
             }
-            if self.wake_at.is_some_and(|at| at <= self.now) {
+            let is_woken = self.wake_at.is_some_and(|at| at <= self.now);
+            if is_woken {
                 self.wake_at = None;
-                self.feed(Event::Tick);
-                self.settle();
             }
-            if self.settle_at().is_some_and(|at| at <= self.now) {
+            if is_woken || self.settle_at().is_some_and(|at| at <= self.now) {
+                if is_woken || has_waited_in_vain {
+                    self.feed(Event::Tick); // what was fed last may have been a while ago
+                }
                 self.settle();
             }
             if self.publish_at.is_some_and(|at| at <= self.now) {
@@ -264,19 +267,19 @@ impl Worker {
         if std::mem::replace(&mut self.is_settled, true) {
             return;
         }
-        let begun = clock::now();
-        self.with_scheduler(Scheduler::settle);
-        let ended = clock::now();
-        let patience = Nanos(ended.since(begun).0.saturating_mul(PATIENCE)).min(PATIENCE_MAX);
-        self.patient_until = self.patient_until.max(ended + patience);
+        let deciding = self.with_scheduler(Scheduler::settle);
+        let patience = Nanos(deciding.0.saturating_mul(PATIENCE)).min(PATIENCE_MAX);
+        self.patient_until = self.patient_until.max(clock::now() + patience);
     }
 
-    fn with_scheduler(&mut self, does: impl FnOnce(&mut Scheduler, &mut Vec<Action>)) {
+    /// How long deciding has taken.
+    fn with_scheduler(&mut self, does: impl FnOnce(&mut Scheduler, &mut Vec<Action>)) -> Nanos {
         let mut actions = std::mem::take(&mut self.actions);
         does(&mut self.scheduler, &mut actions);
-        self.account();
+        let deciding = self.account();
         actions.drain(..).for_each(|action| self.carry_out(action));
         self.actions = actions;
+        deciding
     }
 
     fn carry_out(&mut self, action: Action) {
@@ -355,7 +358,8 @@ impl Worker {
     }
 
     /// The ledger and how long decisions took are published before any request hears of its end.
-    fn account(&mut self) {
+    /// How long the decisions since the last time have taken.
+    fn account(&mut self) -> Nanos {
         self.decide_times.clear();
         self.decide_times.extend(self.scheduler.drain_decide_times());
         if !self.decide_times.is_empty() {
@@ -366,6 +370,7 @@ impl Worker {
         self.metrics.account(&self.ledger, &now);
         self.ledger = now;
         self.published.set_ledger(now);
+        Nanos(self.decide_times.iter().map(|(_, took)| took.0).sum())
     }
 
     fn publish(&mut self) {

@@ -3,6 +3,7 @@
 use crate::repository::Source;
 use crate::state_dir;
 use bps_codec::ff::{PACKAGE_BYTES_MAX, Package};
+use bps_types::hex;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -34,8 +35,7 @@ impl Calibration {
     fn read(bytes: &[u8], model_digest: &[u8; 32]) -> Result<Self, String> {
         let package = Package::from_bytes(bytes).map_err(|e| e.to_string())?;
         if package.model() != model_digest {
-            let hex = |digest: &[u8; 32]| digest[..8].iter().map(|b| format!("{b:02x}")).collect::<String>();
-            let (said, model) = (hex(package.model()), hex(model_digest));
+            let (said, model) = (hex(&package.model()[..8]), hex(&model_digest[..8]));
             return Err(format!("byte {MODEL_OFFSET}: it was made for the model {said}..., this one is {model}..."));
         }
         Ok(Self { package: Arc::new(package), digest: Sha256::digest(bytes).into() })

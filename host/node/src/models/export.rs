@@ -12,7 +12,8 @@ use super::loader::MANIFEST_BYTES_MAX;
 use crate::repository::Source;
 use crate::state_dir;
 use bps_graph::{Graph, Identity, Limits};
-use bps_wire::{FILES_MAX, ModelFile, ModelList};
+use bps_types::Nanos;
+use bps_wire::{FILES_MAX, ModelFile, ModelList, ModelWanted};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -24,6 +25,9 @@ use std::sync::Arc;
 /// Largest piece of a file that is read at once.
 pub(crate) const PIECE_BYTES_MAX: u32 = 256 << 10;
 
+/// A model whose files are not what they were is not read again before this time is over: whoever asks could ask again at once.
+const FAILURE_KEPT: Nanos = Nanos::from_secs(10);
+
 /// A model that may leave this host.
 pub(crate) struct Export {
     model: [u8; 32],
@@ -34,8 +38,8 @@ pub(crate) struct Export {
     parts: Vec<Part>,
     /// Bytes of all files.
     pub(crate) file_bytes: u64,
-    /// Made at the first question.
-    list: Mutex<Option<Arc<ModelList>>>,
+    /// Made at the first question; why there is none, and since when.
+    list: Mutex<Option<Result<Arc<ModelList>, (String, Nanos)>>>,
 }
 
 /// One of its files.
@@ -68,15 +72,24 @@ impl Export {
         Ok(Self { model, calibration, manifest, parts, file_bytes, list: Mutex::default() })
     }
 
-    /// The list of its files. Reads all of them at the first call; blocks.
+    /// The list of its files. Reads all of them at the first call, and for a while after one that failed does not do so again;
+    /// blocks.
     ///
     /// # Errors
     /// Where a file is not what it was when the model was loaded; for people.
-    pub(crate) fn list_blocking(&self) -> Result<Arc<ModelList>, String> {
+    pub(crate) fn list_blocking(&self, now: Nanos) -> Result<Arc<ModelList>, String> {
         let mut kept = self.list.lock();
-        if let Some(list) = &*kept {
-            return Ok(list.clone());
+        match &*kept {
+            Some(Ok(list)) => return Ok(list.clone()),
+            Some(Err((reason, since))) if now.since(*since) < FAILURE_KEPT => return Err(reason.clone()),
+            _ => {}
         }
+        let made = self.make_list();
+        *kept = Some(made.clone().map_err(|reason| (reason, now)));
+        made
+    }
+
+    fn make_list(&self) -> Result<Arc<ModelList>, String> {
         let changed = |name: &str| format!("{name} has changed since the model was loaded");
         let mut files = Vec::new();
         for part in &self.parts {
@@ -87,7 +100,10 @@ impl Export {
             }
             files.push(ModelFile { name: part.name.clone(), bytes, digest });
         }
-        if let Some(Content::File(path)) = self.parts.first().map(|part| &part.content) {
+        // The digest of a model without files beside it is its file's.
+        if let Some(Content::File(path)) = self.parts.first().map(|part| &part.content)
+            && files.first().is_none_or(|file| file.digest != self.model)
+        {
             let identity = Identity::of(path, &Limits::default());
             // What goes to other hosts does not say where files lie here.
             let identity =
@@ -96,22 +112,22 @@ impl Export {
                 return Err(changed("one of its files"));
             }
         }
-        let list = Arc::new(ModelList { digest: self.model, manifest: self.manifest.clone(), files });
-        Ok(kept.insert(list).clone())
+        Ok(Arc::new(ModelList { digest: self.model, manifest: self.manifest.clone(), files }))
     }
 
-    /// A piece of the file of that digest; shorter at its end. Blocks.
+    /// A piece of one of its files; shorter at its end. Blocks.
     ///
     /// # Errors
     /// Where the model has no such file, `offset` is not inside it, or it is not what it was; for people.
-    pub(crate) fn read_blocking(&self, file: &[u8; 32], offset: u64, bytes: u32) -> Result<Bytes, String> {
-        let list = self.list_blocking()?;
+    pub(crate) fn read_blocking(&self, wanted: &ModelWanted, now: Nanos) -> Result<Bytes, String> {
+        let ModelWanted { file, offset, bytes, .. } = wanted;
+        let list = self.list_blocking(now)?;
         let place = list.files.iter().position(|listed| listed.digest == *file);
         let part = place.and_then(|place| self.parts.get(place)).ok_or("the model has no such file")?;
-        let left = part.bytes.checked_sub(offset).filter(|left| *left > 0);
+        let left = part.bytes.checked_sub(*offset).filter(|left| *left > 0);
         let left = left.ok_or_else(|| format!("{}: the offset is not inside the file", part.name))?;
-        let length = left.min(u64::from(bytes.min(PIECE_BYTES_MAX))) as usize;
-        part.content.read(offset, length).map_err(|e| format!("{}: {e}", part.name))
+        let length = left.min(u64::from((*bytes).min(PIECE_BYTES_MAX))) as usize;
+        part.content.read(*offset, length).map_err(|e| format!("{}: {e}", part.name))
     }
 }
 

@@ -50,7 +50,7 @@ impl Loader {
             // Parsing is written not to panic on any bytes; this is for the day it does.
             let loaded = catch_unwind(AssertUnwindSafe(|| self.load(name, *version, source)));
             let loaded = loaded.unwrap_or_else(|_| Err("loading it panicked; please report the file".into()));
-            (*version, loaded.map(Arc::new))
+            (*version, loaded.inspect(|model| self.name_unmatched(model)).map(Arc::new))
         };
         versions.iter().map(one).collect()
     }
@@ -67,10 +67,6 @@ impl Loader {
         let graph = Arc::new(graph);
         let pixels = manifest.preprocess.as_ref().map(|p| PixelInput::of(&graph, p)).transpose()?;
         let allowed = |d: &&DeviceDescription| manifest.placement.permits(&d.name, d.kind);
-        let own: Vec<&str> = self.devices().iter().map(|d| d.name.as_str()).collect();
-        for pattern in unmatched_here(&manifest.placement, &own, self.meets_others) {
-            tracing::warn!(model = name, pattern, "a placement pattern matches no device");
-        }
         let devices: Vec<&DeviceDescription> = self.devices().iter().filter(allowed).collect();
         if devices.is_empty() {
             return Err("its placement allows none of this host's devices".into());
@@ -124,6 +120,14 @@ impl Loader {
             batch_max,
             costs,
         })
+    }
+
+    /// Says which placement patterns of an own model match no device. Those of a fetched one speak of another host's.
+    fn name_unmatched(&self, model: &ServedModel) {
+        let own: Vec<&str> = self.devices().iter().map(|d| d.name.as_str()).collect();
+        for pattern in unmatched_here(&model.manifest.placement, &own, self.meets_others) {
+            tracing::warn!(model = model.name, pattern, "a placement pattern matches no device");
+        }
     }
 
     /// Measured with the first model, where measuring is wanted: about 100 ms a device.

@@ -44,7 +44,7 @@ pub(super) fn obtain(
 
 fn file_name(model: &Model, device: &DeviceDescription) -> String {
     let fingerprint = Sha256::digest(device.fingerprint.as_bytes());
-    let short: String = fingerprint[..8].iter().map(|b| format!("{b:02x}")).collect();
+    let short = bps_types::hex(&fingerprint[..8]);
     let digest = model.graph().digest_hex();
     format!("{}-{short}.json", digest.get(..16).unwrap_or(&digest))
 }

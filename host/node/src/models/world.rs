@@ -74,10 +74,10 @@ impl Models {
         self.tell_world();
     }
 
-    /// What other hosts ask for, by digest. Own models come before fetched ones, which were there first otherwise.
+    /// What other hosts ask for, by digest. Own models come before fetched ones, and of those the last.
     fn index_digests(&self, models: &[Arc<ServedModel>]) {
         let mut index: HashMap<[u8; 32], Arc<ServedModel>> = HashMap::new();
-        for model in models.iter().filter(|m| !m.fetched).chain(models.iter().filter(|m| m.fetched)) {
+        for model in models.iter().filter(|m| !m.fetched).chain(models.iter().rev().filter(|m| m.fetched)) {
             index.entry(model.graph.digest).or_insert_with(|| model.clone());
         }
         *self.digests.write() = index;
@@ -104,9 +104,15 @@ impl Models {
         &self.loader
     }
 
-    /// Serves a fetched model to other hosts' stages; false when the world has no room.
-    pub(crate) fn admit_fetched(&self, model: Arc<ServedModel>) -> bool {
-        self.join_world(&[model])
+    /// Serves a fetched model to other hosts' stages, in place of the one of its digest that was fetched before; false when
+    /// the world has no room.
+    pub(crate) async fn admit_fetched(&self, model: Arc<ServedModel>) -> bool {
+        let before = self.of_digest(&model.graph.digest).filter(|before| before.fetched);
+        let joined = self.join_world(&[model]);
+        if joined {
+            self.retire(before.into_iter().collect()).await;
+        }
+        joined
     }
 
     /// Lets go of a fetched model, once what it has to do is done or has had its time.

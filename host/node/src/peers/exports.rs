@@ -1,13 +1,19 @@
-//! Gives this host's models to hosts that may have them: the list of a model's files, then one piece of one at a time.
+//! Gives this host's models to hosts that may have them: the list of a model's files, then one piece of one at a time. Several
+//! questions are answered at once, so that the list of a large model, for which all of it is read, holds up nobody else.
 
 use super::inbox::Question;
 use super::{Peers, stopped};
+use crate::clock;
 use crate::models::{Export, ServedModel};
 use bps_transport::SendError;
 use bps_wire::{HostKey, Message, ModelDenied, ModelPart};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Receiver;
+
+/// Questions that are answered at once.
+const ANSWERS_MAX: usize = 4;
 
 /// As often as an answer is offered to a link that is full.
 const TRIES_MAX: u32 = 40;
@@ -17,19 +23,31 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Answers questions until the host stops.
 pub(super) async fn run(peers: Arc<Peers>, mut questions: Receiver<(HostKey, Question)>) {
     let mut stop = peers.stopping();
+    let places = Arc::new(Semaphore::new(ANSWERS_MAX));
     loop {
+        let next = async {
+            let place = places.clone().acquire_owned().await.ok()?;
+            questions.recv().await.map(|question| (place, question))
+        };
         let next = tokio::select! {
-            next = questions.recv() => next,
+            next = next => next,
             () = stopped(&mut stop) => None,
         };
-        let Some((peer, question)) = next else { return };
-        let answer = answer(&peers, peer, question).await.unwrap_or_else(|message| {
-            tracing::info!(key = %peer.short(), message, "a model is not given to a peer");
-            let digest = digest_of(&question);
-            Message::ModelDenied(ModelDenied { digest, message: message.chars().take(MESSAGE_CHARS_MAX).collect() })
+        let Some((place, (peer, question))) = next else { return };
+        let peers = peers.clone();
+        tokio::spawn(async move {
+            let answer =
+                answer(&peers, peer, question).await.unwrap_or_else(|message| denied(peer, &question, &message));
+            offer(&peers, peer, answer).await;
+            drop(place);
         });
-        offer(&peers, peer, answer).await;
     }
+}
+
+fn denied(peer: HostKey, question: &Question, message: &str) -> Message {
+    tracing::info!(key = %peer.short(), message, "a model is not given to a peer");
+    let message = message.chars().take(MESSAGE_CHARS_MAX).collect();
+    Message::ModelDenied(ModelDenied { digest: digest_of(question), message })
 }
 
 /// Fits in a denial, whatever its characters.
@@ -58,9 +76,9 @@ fn exported(model: &ServedModel) -> Result<&Export, String> {
 
 fn read_blocking(export: &Export, question: Question) -> Result<Message, String> {
     match question {
-        Question::List(_) => Ok(Message::ModelList(export.list_blocking()?.as_ref().clone())),
+        Question::List(_) => Ok(Message::ModelList(export.list_blocking(clock::now())?.as_ref().clone())),
         Question::Piece(wanted) => {
-            let data = export.read_blocking(&wanted.file, wanted.offset, wanted.bytes)?;
+            let data = export.read_blocking(&wanted, clock::now())?;
             let (digest, file, offset) = (wanted.digest, wanted.file, wanted.offset);
             Ok(Message::ModelPart(ModelPart { digest, file, offset, data }))
         }

@@ -1,18 +1,19 @@
 //! Fetches models that peers serve and this host lacks, one at a time, so that their stages can be executed here.
 //!
 //! A fetched model is hostile input: it is taken only under its digest, in files with plain names, parsed within the limits
-//! of any model, kept within a quota, and served to stages of other hosts only. Room is made by giving up models that no peer offers any more; one
-//! that is on offer is never given up for another, or the two would chase each other for ever.
+//! of any model, kept within a quota, and served to stages of other hosts only. Room is made by giving up models that no peer
+//! offers any more; one that is on offer is never given up for another, or the two would chase each other for ever.
 
 mod renewal;
 
+use self::renewal::Renewal;
 use super::fetch::{Fetch, Taken};
 use super::inbox::Given;
 use super::roster::Offer;
-use super::shelf::{Item, Shelf, hex};
+use super::shelf::{Item, Shelf};
 use super::{Peers, stopped};
 use crate::clock;
-use bps_types::Nanos;
+use bps_types::{Nanos, hex};
 use bps_wire::{HostKey, ModelList, ModelPart};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -52,8 +53,7 @@ pub(super) struct Fetcher {
     used: BTreeMap<[u8; 32], u64>,
     /// Fingerprints of the hosts that fetched models came from.
     origins: BTreeMap<[u8; 32], String>,
-    /// The calibration for which a model was last fetched again.
-    renewed: BTreeMap<[u8; 32], [u8; 32]>,
+    renewals: BTreeMap<[u8; 32], Renewal>,
 }
 
 impl Fetcher {
@@ -65,7 +65,7 @@ impl Fetcher {
             setbacks: BTreeMap::new(),
             used: BTreeMap::new(),
             origins: BTreeMap::new(),
-            renewed: BTreeMap::new(),
+            renewals: BTreeMap::new(),
         }
     }
 
@@ -118,7 +118,7 @@ impl Fetcher {
 
     /// Loads a whole model and serves it to other hosts' stages.
     async fn serve(&self, digest: [u8; 32], name: String) -> Result<(), String> {
-        if self.peers.models.of_digest(&digest).is_some() {
+        if self.peers.models.of_digest(&digest).is_some_and(|model| !model.fetched) {
             return Ok(()); // this host has it as its own
         }
         let (loader, source) = (self.peers.models.loader().clone(), self.shelf.source(&digest));
@@ -126,7 +126,7 @@ impl Fetcher {
         if model.graph.digest != digest {
             return Err(format!("what was loaded has the digest {}", hex(&model.graph.digest)));
         }
-        if !self.peers.models.admit_fetched(Arc::new(model)) {
+        if !self.peers.models.admit_fetched(Arc::new(model)).await {
             return Err("this host serves as many models as it can".into());
         }
         self.peers.wake();
@@ -141,7 +141,7 @@ impl Fetcher {
             self.active = None; // goes on from what is on disk, with whoever has it
         }
         if self.active.is_none() {
-            self.begin().await;
+            self.begin();
         }
         self.ask();
     }
@@ -160,16 +160,12 @@ impl Fetcher {
     }
 
     /// Picks the first offer that is worth a try. Nothing is made on disk before the list of files has come.
-    async fn begin(&mut self) {
+    fn begin(&mut self) {
         let offers = self.peers.roster.offers();
         let now = clock::now();
         let lacking = |o: &&Offer| self.rested(o, now) && self.peers.models.of_digest(&o.digest).is_none();
-        let Some(offer) = offers.iter().find(lacking).cloned() else {
-            if let Some(offer) = self.renewal(&offers, now) {
-                self.renew(offer).await;
-            }
-            return;
-        };
+        let first = offers.iter().find(lacking).cloned();
+        let Some(offer) = first.or_else(|| self.renewal(&offers, now)) else { return };
         let most = self.shelf.bytes_max().min(bps_graph::Limits::default().file_bytes);
         if offer.file_bytes == 0 || offer.file_bytes > most {
             let reason = format!("its files have {} bytes, at most {most} are taken", offer.file_bytes);
@@ -239,7 +235,7 @@ impl Fetcher {
                 }
             }
             Err(reason) => {
-                self.discard(digest).await;
+                self.let_go(digest, Shelf::discard_partial).await;
                 self.fail(&reason);
             }
         }
@@ -251,10 +247,12 @@ impl Fetcher {
         let offer = fetch.offer().clone();
         let (shelf, digest) = (self.shelf.clone(), offer.digest);
         let finished = blocking(move || shelf.finish(&digest)).await.and_then(|result| result);
-        let served = match finished {
-            Ok(()) => self.serve(digest, offer.name.clone()).await,
-            Err(reason) => Err(reason),
-        };
+        if let Err(reason) = finished {
+            self.let_go(digest, Shelf::discard_partial).await;
+            return self.set_back(&offer, &reason);
+        }
+        let served = self.serve(digest, offer.name.clone()).await;
+        self.renewed(&digest, clock::now());
         match served {
             Ok(()) => {
                 self.setbacks.remove(&digest);
@@ -271,16 +269,16 @@ impl Fetcher {
                 tracing::info!(model = offer.name, peer = offer.peer_name, "a model was fetched");
             }
             Err(reason) => {
-                self.discard(digest).await;
+                self.let_go(digest, Shelf::discard).await;
                 self.set_back(&offer, &reason);
             }
         }
     }
 
-    async fn discard(&self, digest: [u8; 32]) {
+    async fn let_go(&self, digest: [u8; 32], discard: fn(&Shelf, &[u8; 32])) {
         let shelf = self.shelf.clone();
         // A panic in there would have been logged; there is nothing to give back.
-        let _ = blocking(move || shelf.discard(&digest)).await;
+        let _ = blocking(move || discard(&shelf, &digest)).await;
     }
 
     fn fail(&mut self, reason: &str) {
@@ -307,9 +305,14 @@ impl Fetcher {
         tracing::warn!(model = offer.name, peer = offer.peer_name, reason, "a model was not fetched");
     }
 
-    /// Models that have had something to do since the last time are marked as used.
+    /// Models that have had something to do since the last time are marked as used; what is known of those that are gone is
+    /// forgotten.
     async fn mark_used(&mut self) {
         let (_, models) = self.peers.models.present();
+        let present: BTreeSet<[u8; 32]> = models.iter().filter(|m| m.fetched).map(|m| m.graph.digest).collect();
+        self.used.retain(|digest, _| present.contains(digest));
+        self.origins.retain(|digest, _| present.contains(digest));
+        self.renewals.retain(|digest, _| present.contains(digest));
         for model in models.iter().filter(|m| m.fetched) {
             let (digest, entered) = (model.graph.digest, model.entered_count());
             if self.used.insert(digest, entered).unwrap_or_default() != entered {

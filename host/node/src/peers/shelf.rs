@@ -22,6 +22,7 @@ use crate::models::{MODEL, ORIGIN};
 use crate::repository::Source;
 use crate::{HostError, state_dir};
 use bps_graph::manifest;
+use bps_types::{digest_from_hex, hex};
 use bps_wire::{ModelFile, ModelList};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -87,7 +88,8 @@ impl Shelf {
     }
 
     /// Makes room for the files of a list that was checked, and begins them or goes on with them: the bytes of each that are
-    /// there already, a whole one only with its digest. `keep` says which models must stay. Returns also what was given up.
+    /// there already, a whole one only with its digest. A model of this digest that is whole stays as it is, and lends its files
+    /// to what is to replace it. `keep` says which models must stay. Returns also what was given up.
     ///
     /// # Errors
     /// Where they cannot fit, or the disk fails; for people.
@@ -105,7 +107,7 @@ impl Shelf {
         for digest in &given_up {
             self.discard(digest);
         }
-        let folder = self.part(&offer.digest);
+        let (folder, whole) = (self.part(&offer.digest), self.whole(&offer.digest));
         files::clear(&folder, &list.files)?;
         let origin =
             Origin { name: offer.name.clone(), peer: offer.peer_name.clone(), fingerprint: offer.peer.to_string() };
@@ -115,21 +117,9 @@ impl Shelf {
             .and_then(|()| write(manifest::FILE_NAME, list.manifest.as_bytes()))
             .map_err(|e| e.to_string())?;
         files::keep(&folder, &list.files)?;
+        files::share(&whole, &folder, &list.files)?;
         let have: Result<Vec<u64>, String> = list.files.iter().map(|file| files::here(&folder, file)).collect();
         Ok((have?, given_up))
-    }
-
-    /// Makes a whole model one that is on its way, so that [`Shelf::begin`] goes on with its files.
-    ///
-    /// # Errors
-    /// Where the disk fails; for people.
-    pub(super) fn reopen(&self, digest: &[u8; 32]) -> Result<(), String> {
-        let (from, to) = (self.whole(digest), self.part(digest));
-        let text = |e: io::Error| format!("{}: {e}", from.display());
-        if to.exists() {
-            fs::remove_dir_all(&to).map_err(text)?;
-        }
-        fs::rename(&from, &to).map_err(text)
     }
 
     /// Keeps a piece of a file.
@@ -191,11 +181,13 @@ impl Shelf {
 
     /// Lets go of a model, whole or not.
     pub(super) fn discard(&self, digest: &[u8; 32]) {
-        for folder in [self.part(digest), self.whole(digest)].iter().filter(|f| f.exists()) {
-            if let Err(error) = fs::remove_dir_all(folder) {
-                tracing::warn!(folder = %folder.display(), %error, "not removed");
-            }
-        }
+        self.discard_partial(digest);
+        remove(&self.whole(digest));
+    }
+
+    /// Lets go of what has come of a model; a whole one stays.
+    pub(super) fn discard_partial(&self, digest: &[u8; 32]) {
+        remove(&self.part(digest));
     }
 
     fn whole(&self, digest: &[u8; 32]) -> PathBuf {
@@ -207,10 +199,19 @@ impl Shelf {
     }
 }
 
+fn remove(folder: &Path) {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(folder = %folder.display(), %error, "not removed");
+        }
+        _ => {}
+    }
+}
+
 fn item(folder: &Path) -> Option<Item> {
     let name = folder.file_name()?.to_str()?;
     let (digits, partial) = name.strip_suffix(PART).map_or((name, false), |digits| (digits, true));
-    let digest = digest_from(digits)?;
+    let digest = digest_from_hex(digits)?;
     let files = fs::read_dir(folder).into_iter().flatten().take(ENTRIES_MAX).flatten();
     let bytes = files.filter_map(|entry| entry.metadata().ok()).map(|m| m.len()).sum();
     let path = folder.join(ORIGIN);
@@ -233,22 +234,6 @@ fn evict(items: &[Item], needed: u64, bytes_max: u64, keep: impl Fn(&[u8; 32]) -
         given_up.push(item.digest);
     }
     fits(taken).then_some(given_up)
-}
-
-/// 64 hex digits.
-pub(super) fn hex(digest: &[u8; 32]) -> String {
-    digest.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn digest_from(digits: &str) -> Option<[u8; 32]> {
-    if digits.len() != 64 || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    let mut digest = [0; 32];
-    for (byte, pair) in digest.iter_mut().zip(digits.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(digest)
 }
 
 #[cfg(test)]

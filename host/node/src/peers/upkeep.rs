@@ -116,13 +116,14 @@ impl Upkeep {
         self.name_unmatched(paired);
     }
 
-    /// Says once of each placement pattern that it matches no device, as far as the paired hosts have told theirs.
+    /// Says once of each placement pattern of an own model that it matches no device, as far as the paired hosts have told
+    /// theirs.
     fn name_unmatched(&mut self, paired: Vec<Peer>) {
         let Self { peers, unmatched, .. } = self;
         let own: Vec<&str> = peers.engine.devices().iter().map(|d| d.name.as_str()).collect();
         let other = |peer: Peer| Other { devices: peers.roster.device_names(&peer.key), name: peer.name };
         let others: Vec<Other> = paired.into_iter().map(other).collect();
-        for model in &peers.models.present().1 {
+        for model in peers.models.present().1.iter().filter(|model| !model.fetched) {
             for pattern in unmatched_anywhere(&model.manifest.placement, &own, &others) {
                 if unmatched.insert((model.name.clone(), pattern.to_owned())) {
                     tracing::warn!(model = model.name, pattern, "a placement pattern matches no device");

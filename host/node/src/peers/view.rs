@@ -3,12 +3,11 @@
 use super::Peers;
 use super::fetcher::Progress;
 use super::roster::Table;
-use super::shelf::hex;
 use super::state::{PeerState, Session};
 use crate::models::Models;
 use crate::{OwnPeerView, PeerDeviceView, PeerGrants, PeerModelView, PeerRights, PeerView, SharedModel, clock};
 use bps_transport::Peer;
-use bps_types::Nanos;
+use bps_types::{Nanos, hex};
 use bps_wire::{AdvertDevice, AdvertModel, HostKey};
 
 impl Peers {

@@ -3,6 +3,12 @@ use bps_codec::ff::Package;
 use bps_graph::build::with_external;
 use bps_graph::topology::{Topology, make};
 
+const NOW: Nanos = Nanos::from_secs(1);
+
+fn wanted(file: [u8; 32], offset: u64, bytes: u32) -> ModelWanted {
+    ModelWanted { digest: [0; 32], file, offset, bytes }
+}
+
 /// A model in a folder; its weights, all but the first, in turn in the files that are named.
 fn model(folder: &Path, files: &[&str]) -> (Source, Graph) {
     let mut count = 0;
@@ -36,21 +42,21 @@ fn what_the_model_names_is_listed_and_nothing_else() {
     std::fs::write(folder.path().join("net.ff"), Package::new(graph.digest, vec![]).unwrap().to_bytes().unwrap())
         .unwrap();
     let export = Export::of(&source, &graph, None).unwrap();
-    let list = export.list_blocking().unwrap();
+    let list = export.list_blocking(NOW).unwrap();
     assert_eq!((names(&list), list.manifest.as_str()), (vec![MODEL, "a.bin", "b.bin"], "batch_max = 4\n"));
 
     let calibration = Calibration::of(&source, "net", &graph.digest);
     let export = Export::of(&source, &graph, calibration.as_ref()).unwrap();
-    let list = export.list_blocking().unwrap();
+    let list = export.list_blocking(NOW).unwrap();
     assert_eq!(names(&list), [MODEL, "a.bin", "b.bin", CALIBRATION]);
     assert_eq!(check_list(&list), Ok(export.file_bytes));
     for file in &list.files {
         let name = file.name.replace("model.", "net.");
         let content = std::fs::read(folder.path().join(name)).unwrap();
-        let piece = export.read_blocking(&file.digest, 0, u32::MAX).unwrap();
+        let piece = export.read_blocking(&wanted(file.digest, 0, u32::MAX), NOW).unwrap();
         assert_eq!((&piece[..], file.digest), (&content[..], Sha256::digest(&content).into()), "{}", file.name);
     }
-    assert!(export.read_blocking(&[9; 32], 0, 1).unwrap_err().contains("no such file"));
+    assert!(export.read_blocking(&wanted([9; 32], 0, 1), NOW).unwrap_err().contains("no such file"));
 }
 
 #[test]
@@ -61,14 +67,14 @@ fn pieces_are_inside_the_file_and_bounded() {
     let builtin = Source::Builtin { onnx: onnx.clone(), manifest: "batch_max = 4\n".into(), calibration: Bytes::new() };
     for source in [source, builtin] {
         let export = Export::of(&source, &graph, None).unwrap();
-        let list = export.list_blocking().unwrap();
+        let list = export.list_blocking(NOW).unwrap();
         let (file, bytes) = (list.files[0].digest, list.files[0].bytes);
         assert_eq!((names(&list), bytes, file), (vec![MODEL], onnx.len() as u64, graph.digest));
         assert_eq!(list.manifest, "batch_max = 4\n");
-        assert_eq!(export.read_blocking(&file, bytes - 1, 10).unwrap(), &onnx[onnx.len() - 1..]);
-        assert_eq!(export.read_blocking(&file, 1_000, 3).unwrap(), &onnx[1_000..1_003]);
+        assert_eq!(export.read_blocking(&wanted(file, bytes - 1, 10), NOW).unwrap(), &onnx[onnx.len() - 1..]);
+        assert_eq!(export.read_blocking(&wanted(file, 1_000, 3), NOW).unwrap(), &onnx[1_000..1_003]);
         for outside in [bytes, u64::MAX] {
-            assert!(export.read_blocking(&file, outside, 1).is_err(), "{outside}");
+            assert!(export.read_blocking(&wanted(file, outside, 1), NOW).is_err(), "{outside}");
         }
     }
     let large = Part::builtin(MODEL, &vec![0; 300_000].into());
@@ -81,8 +87,8 @@ fn pieces_are_inside_the_file_and_bounded() {
         file_bytes: 300_000,
         list: Mutex::default(),
     };
-    let file = export.list_blocking().unwrap().files[0].digest;
-    assert_eq!(export.read_blocking(&file, 0, u32::MAX).unwrap().len(), PIECE_BYTES_MAX as usize);
+    let file = export.list_blocking(NOW).unwrap().files[0].digest;
+    assert_eq!(export.read_blocking(&wanted(file, 0, u32::MAX), NOW).unwrap().len(), PIECE_BYTES_MAX as usize);
 }
 
 #[test]
@@ -108,9 +114,10 @@ fn files_that_have_changed_since_are_not_given() {
         let mut bytes = std::fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        assert!(export.list_blocking().is_err(), "{name}");
+        assert!(export.list_blocking(NOW).is_err(), "{name}");
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        assert!(export.list_blocking().is_ok(), "{name}: as it was");
+        assert!(export.list_blocking(NOW).is_err(), "{name}: it is not read again at every question");
+        assert!(export.list_blocking(NOW + FAILURE_KEPT).is_ok(), "{name}: as it was");
     }
 }

@@ -1,9 +1,9 @@
 //! The files of one fetched model: which came, and whether they are what they should be.
 
-use super::hex;
 use crate::models::{CALIBRATION, LIST, MODEL, check_names, digest_of};
 use crate::state_dir;
 use bps_graph::{Identity, Limits};
+use bps_types::{digest_from_hex, hex};
 use bps_wire::{FILES_MAX, ModelFile};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -33,7 +33,7 @@ pub(super) fn keep(folder: &Path, files: &[ModelFile]) -> Result<(), String> {
 pub(super) fn kept(folder: &Path) -> Option<Vec<ModelFile>> {
     let text = state_dir::read_bounded(&folder.join(LIST), LIST_BYTES_MAX).ok().flatten()?;
     let entries: Vec<Entry> = serde_json::from_slice(&text).ok()?;
-    let file = |e: Entry| Some(ModelFile { digest: super::digest_from(&e.sha256)?, name: e.name, bytes: e.bytes });
+    let file = |e: Entry| Some(ModelFile { digest: digest_from_hex(&e.sha256)?, name: e.name, bytes: e.bytes });
     let files: Vec<ModelFile> = entries.into_iter().map(file).collect::<Option<_>>()?;
     check_names(files.iter().map(|file| file.name.as_str())).is_ok().then_some(files)
 }
@@ -45,6 +45,21 @@ pub(super) fn clear(folder: &Path, list: &[ModelFile]) -> Result<(), String> {
     };
     let mut others = before.iter().filter(|file| !list.contains(file)).map(|file| folder.join(&file.name));
     others.try_for_each(|path| done(&path, fs::remove_file(&path)))
+}
+
+/// Has the files of a list that lie in another folder under the same names also in this one. A file that is whole is never
+/// written to again; so both may be the same one on disk.
+pub(super) fn share(from: &Path, to: &Path, list: &[ModelFile]) -> Result<(), String> {
+    let there = kept(from).unwrap_or_default();
+    for file in list.iter().filter(|file| there.contains(file)) {
+        let (from, to) = (from.join(&file.name), to.join(&file.name));
+        if !to.exists() {
+            // Not every file system has links.
+            let shared = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop));
+            shared.map_err(|e| format!("{}: {e}", to.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// What is not there has been removed.
@@ -77,10 +92,14 @@ pub(super) fn check_whole(folder: &Path, file: &ModelFile) -> Result<(), String>
     Err(format!("{name}: what came has the digest {}, and {} was listed", hex(&digest), hex(&file.digest)))
 }
 
-/// Whether the files of a list are the model of a digest, no more and no fewer.
+/// Whether the files of a list, each of which was found to be what was listed, are the model of a digest, no more and no fewer.
 pub(super) fn check_model(folder: &Path, list: &[ModelFile], digest: &[u8; 32]) -> Result<(), String> {
     let listed: BTreeSet<&str> =
         list.iter().map(|f| f.name.as_str()).filter(|n| ![MODEL, CALIBRATION].contains(n)).collect();
+    let is_model = |file: &ModelFile| file.name == MODEL && file.digest == *digest;
+    if listed.is_empty() && list.iter().any(is_model) {
+        return Ok(()); // the digest of a model without files beside it is its file's
+    }
     let found = Identity::of(&folder.join(MODEL), &Limits::default()).map_err(|e| e.to_string())?;
     let named: BTreeSet<&str> = found.external.iter().map(String::as_str).collect();
     if let Some(missing) = named.difference(&listed).next() {
