@@ -38,8 +38,14 @@ pub(crate) struct Export {
     parts: Vec<Part>,
     /// Bytes of all files.
     pub(crate) file_bytes: u64,
-    /// Made at the first question; why there is none, and since when.
-    list: Mutex<Option<Result<Arc<ModelList>, (String, Nanos)>>>,
+    /// Made at the first question.
+    list: Mutex<Option<Made>>,
+}
+
+/// The list of a model's files, or why there is none.
+enum Made {
+    List(Arc<ModelList>),
+    Failed { reason: String, at: Nanos },
 }
 
 /// One of its files.
@@ -80,12 +86,15 @@ impl Export {
     pub(crate) fn list_blocking(&self, now: Nanos) -> Result<Arc<ModelList>, String> {
         let mut kept = self.list.lock();
         match &*kept {
-            Some(Ok(list)) => return Ok(list.clone()),
-            Some(Err((reason, since))) if now.since(*since) < FAILURE_KEPT => return Err(reason.clone()),
+            Some(Made::List(list)) => return Ok(list.clone()),
+            Some(Made::Failed { reason, at }) if now.since(*at) < FAILURE_KEPT => return Err(reason.clone()),
             _ => {}
         }
         let made = self.make_list();
-        *kept = Some(made.clone().map_err(|reason| (reason, now)));
+        *kept = Some(match made.clone() {
+            Ok(list) => Made::List(list),
+            Err(reason) => Made::Failed { reason, at: now },
+        });
         made
     }
 
