@@ -202,18 +202,20 @@ async fn finished(task: JoinHandle<Result<(), ServeError>>) -> Result<(), ServeE
 /// Puts a host together. Blocks: it compiles policies, reads and profiles models.
 fn assemble(mut config: HostConfig) -> Result<Host, HostError> {
     config.sched.trace_prefix = rand::random();
+    // What can be told at once comes before devices, which take a while to be found.
+    let repository = Repository::new(config.models, config.builtin_models)?;
+    let meeting = config.peers.zip(config.state_dir.clone());
+    meeting.as_ref().map(|(config, folder)| peers::check(config, folder)).transpose()?;
     let requests = if config.devices.is_empty() { vec![AUTOMATIC] } else { config.devices };
     let engine = Engine::start(&requests)?;
     let names: Vec<String> = engine.devices().iter().map(|d| d.name.clone()).collect();
     let metrics = Arc::new(Metrics::new(&names));
-    let repository = Repository::new(config.models, config.builtin_models)?;
     let (log, recording) = config.record.as_deref().map(record::open).transpose()?.unzip();
     let queue_bounds = (config.sched.queue_requests_max, config.sched.queue_bytes_max);
     let scheduler = Scheduler::new(config.sched, clock::now, log);
     let (builder, messages) = policies::channel();
     let parts = Parts { scheduler, engine: engine.clone(), metrics: metrics.clone(), builder: builder.clone() };
     let dispatcher = Dispatcher::start(parts)?;
-    let meeting = config.peers.zip(config.state_dir.clone());
     let identity = meeting.as_ref().map(|(_, folder)| peers::identity(folder)).transpose()?;
     let circle = identity.as_ref().zip(meeting.as_ref()).map(|(identity, (config, _))| Circle {
         roster: Arc::new(Roster::new(identity.key(), engine.devices().len() as u32)),

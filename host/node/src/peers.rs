@@ -87,6 +87,18 @@ pub(crate) fn identity(state_dir: &Path) -> Result<Identity, HostError> {
     Identity::load_or_make(state_dir).map_err(|e| HostError::Peers(e.to_string()))
 }
 
+/// Whether the list of paired hosts can be read, and the place where they connect is free now.
+pub(crate) fn check(config: &PeersConfig, state_dir: &Path) -> Result<(), HostError> {
+    let fails = |e: &dyn std::fmt::Display| HostError::Peers(e.to_string());
+    let store = PeerStore::open(state_dir).map_err(|e| fails(&e))?;
+    match config.listen {
+        Some(address) if !(config.listen_once_paired && store.list().is_empty()) => {
+            bps_transport::check_address(address, config.carrier).map_err(|e| fails(&e))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Peers {
     /// Starts to meet others. Inside a runtime; ends with [`Peers::request_stop`].
     pub(crate) fn start(parts: Parts<'_>) -> Result<Arc<Self>, HostError> {

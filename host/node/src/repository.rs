@@ -37,7 +37,7 @@ pub(crate) enum Source {
 pub(crate) type Versions = BTreeMap<u64, Source>;
 
 impl Repository {
-    /// Checks that every root exists; what is in them is looked at later.
+    /// Checks that every root exists, and says in the log which ones hold nothing to serve or hide each other's models.
     pub(crate) fn new(roots: Vec<PathBuf>, builtin: Vec<BuiltinModel>) -> Result<Self, HostError> {
         for root in &roots {
             let meta = std::fs::metadata(root).map_err(HostError::io(root))?;
@@ -46,15 +46,43 @@ impl Repository {
                 return Err(HostError::Models { path: root.clone(), message });
             }
         }
-        Ok(Self { roots, builtin })
+        let repository = Self { roots, builtin };
+        repository.oddities()?.iter().for_each(|oddity| tracing::warn!("{oddity}"));
+        Ok(repository)
+    }
+
+    /// What somebody who configured it may not have meant; for people.
+    fn oddities(&self) -> Result<Vec<String>, HostError> {
+        let mut oddities = Vec::new();
+        let mut served: BTreeMap<String, &Path> = BTreeMap::new();
+        for root in &self.roots {
+            let models = models_of(root)?;
+            if models.is_empty() {
+                oddities.push(format!(
+                    "no model in {}: looked for NAME/{MODEL_FILE} and NAME/VERSION/{MODEL_FILE}; a file NAME.onnx is served \
+                     with --model",
+                    root.display()
+                ));
+            }
+            for (name, _) in models {
+                match served.get(&name) {
+                    Some(first) => oddities.push(format!(
+                        "model {name:?} of {} is not served: {} has one of that name and comes first",
+                        root.display(),
+                        first.display()
+                    )),
+                    None => drop(served.insert(name, root)),
+                }
+            }
+        }
+        Ok(oddities)
     }
 
     /// Every model there is now. The first root that has a name wins; what is built in comes last.
     pub(crate) fn scan(&self) -> Result<BTreeMap<String, Versions>, HostError> {
         let mut found: BTreeMap<String, Versions> = BTreeMap::new();
         for root in &self.roots {
-            let models = if root.is_dir() { scan_root(root)? } else { single_file(root).into_iter().collect() };
-            for (name, versions) in models {
+            for (name, versions) in models_of(root)? {
                 found.entry(name).or_insert(versions);
             }
         }
@@ -70,6 +98,11 @@ impl Repository {
     pub(crate) fn find(&self, name: &str) -> Result<Versions, HostError> {
         Ok(self.scan()?.remove(name).unwrap_or_default())
     }
+}
+
+/// Models of a root by name.
+fn models_of(root: &Path) -> Result<Vec<(String, Versions)>, HostError> {
+    if root.is_dir() { scan_root(root) } else { Ok(single_file(root).into_iter().collect()) }
 }
 
 /// A file serves under its stem; one that is called `model.onnx` like all others, under its folder's name.
@@ -91,8 +124,10 @@ fn scan_root(root: &Path) -> Result<Vec<(String, Versions)>, HostError> {
     let mut models = Vec::new();
     for folder in subfolders(root)? {
         let found = versions(&folder);
-        match name_of(&folder).filter(|n| !n.starts_with('.')) {
-            Some(name) if !found.is_empty() => models.push((name, found)),
+        match name_of(&folder) {
+            Some(name) if name.starts_with('.') => {}
+            Some(name) if !found.is_empty() && !name.contains(char::is_control) => models.push((name, found)),
+            _ if !found.is_empty() => tracing::warn!(?folder, "a model is not served: its name cannot be written"),
             _ => tracing::debug!(folder = %folder.display(), "holds no model"),
         }
     }
@@ -165,6 +200,24 @@ mod tests {
         let expected = [("digits", vec![1]), ("plain", vec![1]), ("single", vec![1]), ("versioned", vec![1, 12])];
         assert_eq!(listed, expected);
         assert!(matches!(found["plain"][&1], Source::File { .. }), "a folder wins over what is built in");
+    }
+
+    #[test]
+    fn what_nobody_meant_is_said() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |p: &str| root.path().join(p);
+        touch(at("full/a/model.onnx"));
+        touch(at("full/new\nline/model.onnx"));
+        touch(at("flat/a.onnx"));
+        let repository = |names: &[&str]| Repository { roots: names.iter().map(|n| at(n)).collect(), builtin: vec![] };
+        assert_eq!(repository(&["full"]).oddities().unwrap(), Vec::<String>::new());
+        assert_eq!(repository(&["full"]).scan().unwrap().keys().collect::<Vec<_>>(), ["a"]);
+        let said = repository(&["flat/a.onnx", "full", "flat"]).oddities().unwrap();
+        let expected = [("\"a\"", "full"), ("no model in", "flat")];
+        assert_eq!(said.len(), expected.len(), "{said:?}");
+        for (oddity, (what, place)) in said.iter().zip(expected) {
+            assert!(oddity.contains(what) && oddity.contains(&at(place).display().to_string()), "{oddity}");
+        }
     }
 
     #[test]

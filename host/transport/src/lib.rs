@@ -43,6 +43,7 @@ pub use bps_wire::HostKey;
 pub use error::{SendError, TransportError};
 pub use happening::{Estimate, Happening, PeerStatus};
 pub use identity::{IDENTITY_FILE, Identity, IdentityError, fingerprint};
+pub use listen::check_address;
 pub use peers::{NAME_BYTES_MAX, PEERS_FILE, PEERS_MAX, Peer, PeerStore, Quotas, Rights, StoreError};
 pub use settings::{Carrier, CarrierChoice, Settings};
 pub use transport::Transport;

@@ -32,6 +32,21 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(4);
 /// Ports tried where any will do but TCP's must be free for UDP too.
 const PORTS_MAX: usize = 16;
 
+/// Whether [`Transport::start`](crate::Transport::start) could listen there now.
+///
+/// # Errors
+/// Where it could not, by name.
+pub fn check_address(address: SocketAddr, choice: CarrierChoice) -> Result<(), TransportError> {
+    let failed = |what| move |source| TransportError::Listen { address, what, source };
+    if choice != CarrierChoice::Quic {
+        std::net::TcpListener::bind(address).map_err(failed("TCP"))?;
+    }
+    if choice != CarrierChoice::Tcp {
+        std::net::UdpSocket::bind(address).map_err(failed("UDP"))?;
+    }
+    Ok(())
+}
+
 pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     tcp: Option<(TcpListener, TlsAcceptor)>,

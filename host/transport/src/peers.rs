@@ -278,7 +278,12 @@ impl Stamp {
 
 fn read(path: &Path) -> Result<Known, StoreError> {
     let failed = |source| io_error(path, "read them", source);
-    let file = match File::open(path) {
+    let opened = match std::fs::metadata(path) {
+        // A pipe would be waited at for ever.
+        Ok(metadata) if !metadata.is_file() => Err(std::io::Error::other("is not a plain file")),
+        _ => File::open(path),
+    };
+    let file = match opened {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Known::default()),
         Err(source) => return Err(failed(source)),

@@ -17,7 +17,6 @@ use bps_wire::{FILES_MAX, ModelFile, ModelList, ModelWanted};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -102,7 +101,7 @@ impl Export {
         let changed = |name: &str| format!("{name} has changed since the model was loaded");
         let mut files = Vec::new();
         for part in &self.parts {
-            let (digest, bytes) = part.content.digest().map_err(|e| format!("{}: {e}", part.name))?;
+            let (digest, bytes) = part.content.digest(part.bytes).map_err(|e| format!("{}: {e}", part.name))?;
             let is_other = part.name == CALIBRATION && self.calibration != Some(digest);
             if bytes != part.bytes || is_other {
                 return Err(changed(&part.name));
@@ -156,10 +155,11 @@ impl Part {
 }
 
 impl Content {
-    fn digest(&self) -> io::Result<([u8; 32], u64)> {
+    /// Of at most `bytes_max` bytes and one more.
+    fn digest(&self, bytes_max: u64) -> io::Result<([u8; 32], u64)> {
         match self {
             Self::Builtin(bytes) => Ok((Sha256::digest(bytes).into(), bytes.len() as u64)),
-            Self::File(path) => digest_of(path),
+            Self::File(path) => digest_of(path, bytes_max),
         }
     }
 
@@ -168,7 +168,7 @@ impl Content {
         match self {
             Self::Builtin(whole) => Ok(whole.slice(offset as usize..offset as usize + length)),
             Self::File(path) => {
-                let mut file = File::open(path)?;
+                let mut file = state_dir::open_plain(path)?;
                 file.seek(SeekFrom::Start(offset))?;
                 let mut piece = vec![0; length];
                 file.read_exact(&mut piece)?;
@@ -209,9 +209,9 @@ fn files(onnx: &Path, graph: &Graph, calibrated: bool) -> Result<Vec<Part>, Stri
     Ok(parts)
 }
 
-/// SHA-256 of a file, and its bytes.
-pub(crate) fn digest_of(path: &Path) -> io::Result<([u8; 32], u64)> {
-    let mut file = File::open(path)?;
+/// SHA-256 of a file, and its bytes; of one that has more than `bytes_max` no more than that and one byte are read.
+pub(crate) fn digest_of(path: &Path, bytes_max: u64) -> io::Result<([u8; 32], u64)> {
+    let mut file = state_dir::open_plain(path)?.take(bytes_max.saturating_add(1));
     let mut hasher = Sha256::new();
     let (mut buffer, mut bytes) = (vec![0; 1 << 16], 0);
     loop {

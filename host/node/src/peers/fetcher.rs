@@ -229,7 +229,11 @@ impl Fetcher {
                 let shelf = self.shelf.clone();
                 let written = blocking(move || shelf.append(&digest, &file, offset, &data)).await;
                 match written.and_then(|result| result) {
-                    Err(reason) => self.fail(&reason),
+                    Err(reason) => {
+                        // A disk that is full needs the room for what else is kept there.
+                        self.let_go(digest, Shelf::discard_partial).await;
+                        self.fail(&reason);
+                    }
                     Ok(()) if complete => self.finish().await,
                     Ok(()) => self.ask(),
                 }
@@ -252,7 +256,7 @@ impl Fetcher {
             return self.set_back(&offer, &reason);
         }
         let served = self.serve(digest, offer.name.clone()).await;
-        self.renewed(&digest, clock::now());
+        self.renewed(&offer, clock::now());
         match served {
             Ok(()) => {
                 self.setbacks.remove(&digest);

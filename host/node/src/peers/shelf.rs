@@ -38,6 +38,9 @@ const ENTRIES_MAX: usize = 4_096;
 /// An origin takes a few hundred bytes.
 const ORIGIN_BYTES_MAX: u64 = 4 << 10;
 
+/// As much of a disk is left to others.
+const SPARE_BYTES: u64 = 16 << 20;
+
 /// Where fetched models lie.
 pub(super) struct Shelf {
     root: PathBuf,
@@ -109,6 +112,11 @@ impl Shelf {
         }
         let (folder, whole) = (self.part(&offer.digest), self.whole(&offer.digest));
         files::clear(&folder, &list.files)?;
+        let lacking = needed.saturating_sub(files::bytes_of(&list.files, &[&folder, &whole]));
+        if let Some(free) = state_dir::free_bytes(&self.root).filter(|free| lacking.saturating_add(SPARE_BYTES) > *free)
+        {
+            return Err(format!("{free} bytes are free on the disk, {lacking} are to come, {SPARE_BYTES} stay free"));
+        }
         let origin =
             Origin { name: offer.name.clone(), peer: offer.peer_name.clone(), fingerprint: offer.peer.to_string() };
         let text = serde_json::to_vec(&origin).map_err(|e| e.to_string())?;

@@ -315,7 +315,7 @@ impl Builder {
         let status = self.dispatcher.policy_status_and_seed();
         let Some((status, seed)) = status.filter(|(s, _)| s.state == SlotState::Stable) else { return };
         let Some(policy) = self.library.lock().by_digest(&status.label.digest) else { return };
-        if let Err(error) = last_good.keep(&policy, &status.config, seed) {
+        if let Err(error) = last_good.keep(&policy, &status.config, seed, clock::now()) {
             tracing::warn!(%error, "the last good policy is not kept");
         }
     }

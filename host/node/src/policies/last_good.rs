@@ -8,9 +8,12 @@
 
 use crate::{HostError, PolicyChoice, state_dir};
 use bps_plugin::LoadedPolicy;
+use bps_types::Nanos;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+/// Between two tries to keep the same policy.
+const FAILED_REST: Nanos = Nanos::from_secs(300);
 const RECORD: &str = "last-good.json";
 const RECORD_BYTES_MAX: u64 = 2 << 20;
 const COMPONENT_BYTES_MAX: u64 = 16 << 20;
@@ -19,6 +22,8 @@ const COMPONENT_BYTES_MAX: u64 = 16 << 20;
 pub(crate) struct LastGood {
     folder: PathBuf,
     kept: Option<Record>,
+    /// What could not be kept, and until when it is not tried again: a disk stays full for a while.
+    failed: Option<(Record, Nanos)>,
 }
 
 /// Which policy, and how it was set up.
@@ -33,11 +38,11 @@ struct Record {
 
 impl LastGood {
     pub(crate) fn new(state_dir: &Path) -> Self {
-        Self { folder: state_dir.join("policy"), kept: None }
+        Self { folder: state_dir.join("policy"), kept: None, failed: None }
     }
 
-    /// Keeps a policy, unless it is the one that is kept already.
-    pub(crate) fn keep(&mut self, policy: &LoadedPolicy, config: &str, seed: u64) -> Result<(), HostError> {
+    /// Keeps a policy, unless it is the one that is kept already, or could not be kept a moment ago.
+    pub(crate) fn keep(&mut self, policy: &LoadedPolicy, config: &str, seed: u64, now: Nanos) -> Result<(), HostError> {
         let manifest = policy.manifest();
         let record = Record {
             name: manifest.name.clone(),
@@ -46,12 +51,15 @@ impl LastGood {
             config: config.to_owned(),
             seed,
         };
-        if self.kept.as_ref() == Some(&record) {
+        let rests = self.failed.as_ref().is_some_and(|(failed, until)| *failed == record && now < *until);
+        if rests || self.kept.as_ref() == Some(&record) {
             return Ok(());
         }
+        self.failed = Some((record.clone(), now + FAILED_REST));
         state_dir::write_whole(&self.component(&record.digest), &policy.bytes())?;
         let text = serde_json::to_vec_pretty(&record).map_err(|e| HostError::Internal(e.to_string()))?;
         state_dir::write_whole(&self.folder.join(RECORD), &text)?;
+        self.failed = None;
         if let Some(old) = self.kept.replace(record.clone()).filter(|old| old.digest != record.digest) {
             // A file that stays costs a few kilobytes.
             let _ = std::fs::remove_file(self.component(&old.digest));

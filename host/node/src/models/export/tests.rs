@@ -102,6 +102,15 @@ fn a_model_whose_files_could_not_lie_together_elsewhere_does_not_leave() {
 }
 
 #[test]
+fn a_file_that_has_grown_is_not_read_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f");
+    std::fs::write(&path, vec![0; 1_000]).unwrap();
+    assert_eq!(digest_of(&path, 1_000).unwrap().1, 1_000);
+    assert_eq!(digest_of(&path, 10).unwrap().1, 11);
+}
+
+#[test]
 fn files_that_have_changed_since_are_not_given() {
     for name in ["net.onnx", "w.bin", "net.ff"] {
         let folder = tempfile::tempdir().unwrap();

@@ -14,9 +14,9 @@ const REST_TIMES: u64 = 10;
 /// How a model was last fetched again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Renewal {
-    /// Each is tried once: one that cannot be used here would be fetched for ever.
-    calibration: [u8; 32],
     begun: Nanos,
+    /// The calibration that came. It is not fetched again: one that cannot be used here would be, for ever.
+    came: Option<[u8; 32]>,
     rests_until: Nanos,
 }
 
@@ -31,19 +31,20 @@ impl Fetcher {
             offer.calibration != [0; 32]
                 && offer.calibration != model.calibration_digest()
                 && self.origins.get(&offer.digest) == Some(&offer.peer.to_string())
-                && last.is_none_or(|last| last.calibration != offer.calibration && last.rests_until <= now)
+                && last.is_none_or(|last| last.came != Some(offer.calibration) && last.rests_until <= now)
                 && self.rested(offer, now)
         };
         let offer = offers.iter().find(is_due).cloned()?;
         tracing::info!(model = offer.name, peer = offer.peer_name, "a model has another calibration now");
-        let renewal = Renewal { calibration: offer.calibration, begun: now, rests_until: now };
-        self.renewals.insert(offer.digest, renewal);
+        let came = self.renewals.get(&offer.digest).and_then(|last| last.came);
+        self.renewals.insert(offer.digest, Renewal { begun: now, came, rests_until: now });
         Some(offer)
     }
 
-    /// A model is served that may have been one to renew.
-    pub(super) fn renewed(&mut self, digest: &[u8; 32], now: Nanos) {
-        if let Some(renewal) = self.renewals.get_mut(digest) {
+    /// All files of an offer have come; the model may be one that was to be renewed.
+    pub(super) fn renewed(&mut self, offer: &Offer, now: Nanos) {
+        if let Some(renewal) = self.renewals.get_mut(&offer.digest) {
+            renewal.came = Some(offer.calibration);
             renewal.rests_until = now + Nanos(now.since(renewal.begun).0.saturating_mul(REST_TIMES));
         }
     }

@@ -7,6 +7,7 @@ use bps_types::{digest_from_hex, hex};
 use bps_wire::{FILES_MAX, ModelFile};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
@@ -38,13 +39,25 @@ pub(super) fn kept(folder: &Path) -> Option<Vec<ModelFile>> {
     check_names(files.iter().map(|file| file.name.as_str())).is_ok().then_some(files)
 }
 
-/// Clears a folder for a list: of what came under another one, files that are in both are gone on with.
+/// Clears a folder for a list: of what came under another one, files that are in both are gone on with; whatever else lies
+/// there goes, or it would become a part of the model's folder.
 pub(super) fn clear(folder: &Path, list: &[ModelFile]) -> Result<(), String> {
     let Some(before) = kept(folder) else {
         return done(folder, fs::remove_dir_all(folder));
     };
-    let mut others = before.iter().filter(|file| !list.contains(file)).map(|file| folder.join(&file.name));
-    others.try_for_each(|path| done(&path, fs::remove_file(&path)))
+    let stays = |name: &OsStr| name == LIST || before.iter().any(|file| name == &*file.name && list.contains(file));
+    let text = |e: std::io::Error| format!("{}: {e}", folder.display());
+    for entry in fs::read_dir(folder).map_err(text)? {
+        let entry = entry.map_err(text)?;
+        let (path, is_file) = (entry.path(), entry.file_type().is_ok_and(|kind| kind.is_file()));
+        match (is_file, stays(&entry.file_name())) {
+            (true, true) => {}
+            // A link goes alone, not what it points to.
+            (false, _) if entry.file_type().is_ok_and(|kind| kind.is_dir()) => done(&path, fs::remove_dir_all(&path))?,
+            _ => done(&path, fs::remove_file(&path))?,
+        }
+    }
+    Ok(())
 }
 
 /// Has the files of a list that lie in another folder under the same names also in this one. A file that is whole is never
@@ -53,7 +66,7 @@ pub(super) fn share(from: &Path, to: &Path, list: &[ModelFile]) -> Result<(), St
     let there = kept(from).unwrap_or_default();
     for file in list.iter().filter(|file| there.contains(file)) {
         let (from, to) = (from.join(&file.name), to.join(&file.name));
-        if !to.exists() {
+        if from.exists() && !to.exists() {
             // Not every file system has links.
             let shared = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop));
             shared.map_err(|e| format!("{}: {e}", to.display()))?;
@@ -70,10 +83,16 @@ fn done(path: &Path, removed: std::io::Result<()>) -> Result<(), String> {
     }
 }
 
+/// Bytes of the files of a list that lie in the first of these folders that has them.
+pub(super) fn bytes_of(list: &[ModelFile], folders: &[&Path]) -> u64 {
+    let of = |file: &ModelFile| folders.iter().find_map(|folder| fs::metadata(folder.join(&file.name)).ok());
+    list.iter().filter_map(of).map(|metadata| metadata.len()).sum()
+}
+
 /// Bytes of a file that are there and can be gone on with. One that cannot be is thrown away.
 pub(super) fn here(folder: &Path, file: &ModelFile) -> Result<u64, String> {
     let path = folder.join(&file.name);
-    let have = fs::metadata(&path).map_or(0, |m| m.len());
+    let have = fs::symlink_metadata(&path).map_or(0, |m| m.len());
     if have < file.bytes || (have == file.bytes && check_whole(folder, file).is_ok()) {
         return Ok(have);
     }
@@ -83,7 +102,7 @@ pub(super) fn here(folder: &Path, file: &ModelFile) -> Result<u64, String> {
 /// Whether a file is what was listed; one that is not is thrown away.
 pub(super) fn check_whole(folder: &Path, file: &ModelFile) -> Result<(), String> {
     let (name, path) = (&file.name, folder.join(&file.name));
-    let (digest, bytes) = digest_of(&path).map_err(|e| format!("{name}: {e}"))?;
+    let (digest, bytes) = digest_of(&path, file.bytes).map_err(|e| format!("{name}: {e}"))?;
     if (digest, bytes) == (file.digest, file.bytes) {
         return Ok(());
     }

@@ -143,6 +143,11 @@ fn a_model_that_is_opened_again_needs_only_what_is_new() {
         assert_eq!(fs::read(path).unwrap(), content);
         assert!(shelf.is_sound(&given.offer.digest));
     }
+    // One that is missing is asked for.
+    fs::remove_file(shelf.whole(&given.offer.digest).join("a.bin")).unwrap();
+    shelf.discard_partial(&given.offer.digest);
+    let have = given.begin(&shelf);
+    assert_eq!(have, [given.list.files[0].bytes, 0, given.list.files[2].bytes]);
 }
 
 #[test]
@@ -177,6 +182,13 @@ fn what_lies_there_from_before_is_looked_at() {
     other.files[1].digest = [9; 32];
     let have = shelf.begin(&given.offer, &other, |_| false).unwrap().0;
     assert_eq!(have, [other.files[0].bytes, 0], "only a file that is the same in both lists is gone on with");
+    fs::write(path.with_file_name("junk.bin"), "junk").unwrap();
+    fs::create_dir_all(path.with_file_name("sub").join("deeper")).unwrap();
+    std::os::unix::fs::symlink(state.path(), path.with_file_name("link")).unwrap();
+    given.begin(&shelf);
+    let mut names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, [MODEL, "files.json", "model.toml", "origin.json"], "what nobody sent goes");
     fs::write(path.with_file_name("files.json"), r#"[{"name":"../x","bytes":1,"sha256":""}]"#).unwrap();
     assert_eq!(given.begin(&shelf), [0, 0], "without a sound list it begins anew");
 }

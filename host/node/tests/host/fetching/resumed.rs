@@ -38,6 +38,34 @@ async fn a_fetch_goes_on_in_the_middle_of_the_second_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "half a minute: a failure is left alone for so long"]
+async fn a_calibration_that_did_not_come_is_asked_for_again_and_the_model_serves_meanwhile() {
+    let scene = Scene::start(Given::honest(&["w.bin"]), 1 << 30, usize::MAX).await;
+    until("it is served", || scene.is_fetched()).await;
+    let package = Package::new(scene.digest(), vec![]).unwrap().to_bytes().unwrap();
+    let digest: [u8; 32] = Sha256::digest(&package).into();
+    let wrong = vec![1; package.len()];
+    scene.change(|given| {
+        given.add("model.ff", package.clone());
+        given.content.insert(digest, wrong);
+    });
+    until("it was asked for", || scene.asked().len() == 2).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(scene.is_fetched() && scene.calibration() == Some([0; 32]));
+    assert_eq!(scene.asked().len(), 2);
+    scene.change(|given| drop(given.content.insert(digest, package)));
+    let begun = std::time::Instant::now();
+    while scene.calibration() != Some(digest) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", scene.asked());
+        assert!(scene.is_fetched());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let host = scene.host.as_ref().unwrap();
+    settled(host).await;
+    host.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_calibration_that_is_made_later_comes_alone() {
     let mut scene = Scene::start(Given::honest(&["w.bin"]), 1 << 30, usize::MAX).await;
     until("it is served", || scene.is_fetched()).await;
