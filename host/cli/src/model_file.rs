@@ -6,8 +6,14 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// Loads an ONNX file within the default limits.
-pub(crate) fn load(path: &Path) -> Result<Graph> {
+/// The .onnx file of a model that was named as one, or as its folder.
+pub(crate) fn onnx_of(model: &Path) -> PathBuf {
+    if model.is_dir() { model.join("model.onnx") } else { model.to_owned() }
+}
+
+/// Loads an ONNX file, or the one of a model's folder, within the default limits.
+pub(crate) fn load(model: &Path) -> Result<Graph> {
+    let path = &onnx_of(model);
     Graph::load(path, &Limits::default()).with_context(|| format!("{} is not a model bps can serve", path.display()))
 }
 
@@ -87,5 +93,15 @@ mod tests {
         fs::write(&path, b"not a model").unwrap();
         let error = format!("{:#}", load(&path).unwrap_err());
         assert!(error.contains("x.onnx"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_stands_for_the_model_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = format!("{:#}", load(dir.path()).unwrap_err());
+        assert!(error.contains("model.onnx"), "{error}");
+        let digits = crate::local::digits_model();
+        fs::write(dir.path().join("model.onnx"), &digits.onnx).unwrap();
+        assert_eq!(load(dir.path()).unwrap().digest, load(&dir.path().join("model.onnx")).unwrap().digest);
     }
 }

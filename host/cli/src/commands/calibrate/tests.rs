@@ -67,6 +67,10 @@ fn the_digits_model_is_calibrated_and_bound_to_its_file() {
     assert_eq!(behind_relu, 3);
     let (_, again) = calibrated(folder.path(), &line);
     assert_eq!(package, again, "the same call gives the same file");
+    let lost = |model, rows| rows_lost(&package, model, rows);
+    assert_eq!((lost(&graph.digest, 79), lost(&graph.digest, 80), lost(&[0; 32], 0)), (Some(80), None, None));
+    let hint = format!("`bps calibrate --show {}`", report.file.display());
+    assert!(report.text().contains(&hint), "{}", report.text());
 }
 
 #[test]
