@@ -170,6 +170,8 @@ mod tests {
             ("bps devices --format xml", ErrorKind::InvalidValue),
             ("bps serve --drain-timeout soon", ErrorKind::ValueValidation),
             ("bps bench decide --rounds 0", ErrorKind::ValueValidation),
+            ("bps bench link --over 10Mbit/20ms --span 0s", ErrorKind::ValueValidation),
+            ("bps serve --model a.onnx --max-accuracy-loss 1", ErrorKind::ValueValidation),
             ("bps pair host CODE --wait 5s", ErrorKind::ArgumentConflict),
             ("bps unpair", ErrorKind::MissingRequiredArgument),
             ("bps codec encode a.npy -o b --bound 0", ErrorKind::ValueValidation),

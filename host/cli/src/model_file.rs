@@ -49,6 +49,11 @@ pub(crate) fn target(path: &Path) -> Result<PathBuf> {
     }
 }
 
+/// Whether both name one file that exists: what is read from must not be written over.
+pub(crate) fn is_same(a: &Path, b: &Path) -> bool {
+    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +89,8 @@ mod tests {
         write(&link, b"one").unwrap();
         assert!(link.is_symlink());
         assert_eq!(fs::read(&file).unwrap(), b"one");
+        assert!(is_same(&link, &file) && is_same(&file, &dir.path().join("./file")));
+        assert!(!is_same(&file, &dir.path().join("none")) && !is_same(&file, dir.path()));
     }
 
     #[test]
