@@ -170,6 +170,7 @@ mod tests {
             ("bps devices --format xml", ErrorKind::InvalidValue),
             ("bps serve --drain-timeout soon", ErrorKind::ValueValidation),
             ("bps bench decide --rounds 0", ErrorKind::ValueValidation),
+            ("bps receipts --last 0", ErrorKind::ValueValidation),
             ("bps bench link --over 10Mbit/20ms --span 0s", ErrorKind::ValueValidation),
             ("bps serve --model a.onnx --max-accuracy-loss 1", ErrorKind::ValueValidation),
             ("bps pair host CODE --wait 5s", ErrorKind::ArgumentConflict),

@@ -97,6 +97,11 @@ impl Settings {
 
     /// Flags over file over defaults.
     pub(crate) fn merge(flags: ServeArgs, file: FileConfig) -> Result<Self> {
+        if let Some(word) = flags.unflagged.first() {
+            let flag = if word.is_dir() && !word.join("model.onnx").is_file() { "--models" } else { "--model" };
+            let shown = word.display();
+            return Err(usage(format!("{shown}: a model needs its flag: bps serve {flag} {shown}")));
+        }
         let mut models = flags.model;
         models.extend(flags.models);
         let file_policy = file.policy.unwrap_or_else(|| {

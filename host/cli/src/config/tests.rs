@@ -63,6 +63,8 @@ fn a_file_can_be_overruled_to_false() {
 fn contradictions_are_usage_errors() {
     let cases = [
         ("--tls-cert c.pem", "", "--tls-key"),
+        ("net.onnx", "", "bps serve --model net.onnx"),
+        ("/", "", "bps serve --models /"),
         ("--activate-on-drop", "", "--policies"),
         ("--policy-config [1]", "", "JSON object"),
         ("--policy-config {", "", "not JSON"),
