@@ -20,7 +20,7 @@ use crate::output::Output;
 use crate::progress::{self, say};
 use crate::table;
 use anyhow::{Context, Result, bail};
-use bps_codec::ff::{Origin, PACKAGE_BYTES_MAX, Package};
+use bps_codec::ff::{CutPackage, Origin, PACKAGE_BYTES_MAX, Package};
 use report::{Report, ValueReport};
 use show::Shown;
 use std::path::{Path, PathBuf};
@@ -137,18 +137,20 @@ fn calibrate(args: &CalibrateArgs, model: &Path) -> Result<Report> {
         rows: args.rows as usize,
         device: &args.device,
     })?;
-    // Said before minutes of measuring: there is time to stop. What is there and cannot be read is no loss.
-    let data_rows = if subject.made_up { 0 } else { subject.calibration.len() };
-    if let Ok(old) = read(&target)
-        && let Some(rows) = rows_lost(&old, &subject.net.graph().digest, data_rows)
-    {
-        let by = if subject.made_up { "made-up inputs".to_owned() } else { format!("one of {data_rows}") };
-        say(&format!(
-            "{} is of this model and was made of {rows} rows of data: it will be replaced by {by}; --data and --rows take more, \
-             --out writes elsewhere",
-            target.display()
-        ));
-    }
+    // What is there and cannot be read, or is of another model, is no loss.
+    let old_rows = read(&target).map_or(0, |old| data_rows(&old, &subject.net.graph().digest));
+    let poorer = |rows: usize, more: &str| {
+        let is_poorer = old_rows > rows;
+        if is_poorer {
+            let file = target.display();
+            say(&format!(
+                "{file} was made of {old_rows} rows of data: one of {rows} takes its place ({more} takes more)"
+            ));
+        }
+        is_poorer
+    };
+    // Said before minutes of measuring where it is known by then: there is time to stop.
+    let said = poorer(if subject.made_up { 0 } else { subject.calibration.len() }, "--data or --rows");
     let (places, left_out) = subject.net.places();
     let seconds = f64::from(args.seconds) / places.len().max(1) as f64;
     let bench = subject.bench(&subject.calibration, &subject.tests, args.probes as usize, seconds)?;
@@ -162,6 +164,9 @@ fn calibrate(args: &CalibrateArgs, model: &Path) -> Result<Report> {
     bar.finish_and_clear();
     let package = Package::new(subject.net.graph().digest, found.iter().map(|f| f.package.clone()).collect())?;
     let bytes = package.to_bytes()?;
+    if !said {
+        poorer(data_rows(&package, package.model()), "--seconds");
+    }
     model_file::write(&target, &bytes)?;
     if let Some(svg) = &args.svg {
         model_file::write(svg, Shown::of(&package).svg().as_bytes())?;
@@ -178,14 +183,13 @@ fn calibrate(args: &CalibrateArgs, model: &Path) -> Result<Report> {
     })
 }
 
-/// Rows of data behind a calibration of this model, where they are more than these.
-fn rows_lost(old: &Package, model: &[u8; 32], rows: usize) -> Option<u32> {
-    let data_rows = |origin: Origin| match origin {
-        Origin::Calibrated { rows } => rows,
+/// Rows of data behind a calibration of this model; none behind one of another model.
+fn data_rows(package: &Package, model: &[u8; 32]) -> usize {
+    let rows = |cut: &CutPackage| match cut.origin() {
+        Origin::Calibrated { rows } => rows as usize,
         Origin::DataFree | Origin::MadeUp { .. } => 0,
     };
-    let had = old.cuts().iter().map(|cut| data_rows(cut.origin())).max()?;
-    (old.model() == model && had as usize > rows).then_some(had)
+    if package.model() == model { package.cuts().iter().map(rows).max().unwrap_or(0) } else { 0 }
 }
 
 #[cfg(test)]
