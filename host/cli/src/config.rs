@@ -97,6 +97,11 @@ impl Settings {
 
     /// Flags over file over defaults.
     pub(crate) fn merge(flags: ServeArgs, file: FileConfig) -> Result<Self> {
+        if let Some(word) = flags.unflagged.first() {
+            let flag = if word.is_dir() && !word.join("model.onnx").is_file() { "--models" } else { "--model" };
+            let shown = word.display();
+            return Err(usage(format!("{shown}: a model needs its flag: bps serve {flag} {shown}")));
+        }
         let mut models = flags.model;
         models.extend(flags.models);
         let file_policy = file.policy.unwrap_or_else(|| {
@@ -180,13 +185,18 @@ fn accuracy_loss(flag: Option<f64>, file: Option<f64>) -> Result<Option<u32>> {
     Ok(flag.or(file).map(|share| (share * 1e6).round() as u32))
 }
 
-/// `0.5%`, or `0.005`.
+/// `0.5%`, or `0.005`; never a bare 1, which may be meant as either.
 pub(crate) fn share(text: &str) -> Result<f64, String> {
     let (number, unit) = match text.trim().strip_suffix('%') {
         Some(percent) => (percent.trim(), 0.01),
         None => (text.trim(), 1.0),
     };
-    let share = number.parse::<f64>().ok().map(|number| number * unit).filter(|share| (0.0..=1.0).contains(share));
+    let number = number.parse::<f64>().ok();
+    if let Some(plain) = number.filter(|number| unit == 1.0 && (1.0..=100.0).contains(number)) {
+        let or_all = if plain == 1.0 { " or 100%" } else { "" };
+        return Err(format!("{text:?} needs its unit: write {plain}%{or_all}; without one it is a share below 1"));
+    }
+    let share = number.map(|number| number * unit).filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| format!("{text:?} is not a share, such as 0.5% or 0.005"))
 }
 
@@ -314,6 +324,12 @@ pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let seconds =
         number.trim().parse::<f64>().map_err(|_| format!("{text:?} is not a span of time, like 500ms or 30s"))?;
     Duration::try_from_secs_f64(seconds * scale).map_err(|_| format!("{text:?} is not a possible span of time"))
+}
+
+/// The same, for what has to last.
+pub(crate) fn span_not_zero(text: &str) -> Result<Duration, String> {
+    let not_zero = |span: &Duration| !span.is_zero();
+    Some(span(text)?).filter(not_zero).ok_or_else(|| format!("{text:?} is no time at all"))
 }
 
 #[cfg(test)]

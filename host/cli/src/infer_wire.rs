@@ -196,7 +196,18 @@ fn read_output(output: &OutputHead, rest: &mut Bytes) -> Result<HostTensor> {
 
 /// A tensor from nested or flat JSON numbers; without a shape, the nesting is the shape.
 pub(crate) fn from_json(data_type: DataType, shape: Option<Vec<usize>>, data: &Value) -> Result<HostTensor> {
-    let shape = shape.unwrap_or_else(|| nesting(data));
+    let shape = match shape {
+        Some(shape) => shape,
+        None => {
+            let shape = nesting(data);
+            if !is_even(data, &shape) {
+                bail!(
+                    "lists beside each other differ in length or depth; by the first ones the shape would be {shape:?}"
+                );
+            }
+            shape
+        }
+    };
     let mut bytes = Vec::new();
     flatten(data_type, data, &mut bytes)?;
     if element_count(&shape).is_none() {
@@ -214,6 +225,15 @@ fn nesting(data: &Value) -> Vec<usize> {
         at = first;
     }
     shape
+}
+
+/// Whether every list is as long as the first of its depth. serde_json's depth limit bounds the recursion.
+fn is_even(data: &Value, shape: &[usize]) -> bool {
+    match (data, shape) {
+        (Value::Array(list), [length, rest @ ..]) => list.len() == *length && list.iter().all(|v| is_even(v, rest)),
+        (Value::Array(_), []) => false,
+        (_, rest) => rest.is_empty(),
+    }
 }
 
 fn flatten(data_type: DataType, value: &Value, out: &mut Vec<u8>) -> Result<()> {

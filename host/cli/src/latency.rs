@@ -59,11 +59,12 @@ impl Latencies {
     }
 }
 
-/// Middle value of a few measurements; the lower one of two. None when there are none.
+/// Middle value of a few measurements; the mean of the middle two. None when there are none.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len().checked_sub(1)? / 2).copied()
+    let (low, high) = (sorted.len().checked_sub(1)? / 2, sorted.len() / 2);
+    Some(f64::midpoint(sorted[low], sorted[high]))
 }
 
 /// Microseconds for people.
@@ -91,6 +92,7 @@ mod tests {
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[f64::NAN]), None);
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(&[2.0, 1.0]), Some(1.0));
+        assert_eq!(median(&[2.0, 1.0]), Some(1.5));
+        assert_eq!(median(&[9.0, 1.0, 3.0, 2.0]), Some(2.5));
     }
 }

@@ -29,10 +29,14 @@ impl FromStr for LinkChoice {
             [rate, rtt, loss] => (*rate, *rtt, *loss),
             _ => return Err(format!("{text:?} is no link; write RATE/RTT, as in 10Mbit/20ms, or RATE/RTT/LOSS")),
         };
+        let lost = bps_emulator::share(loss).map_err(|e| e.to_string())?;
+        if lost >= 1.0 {
+            return Err(format!("{text:?}: loss must be below 100%, else nothing arrives"));
+        }
         Ok(Self {
             rate: bps_emulator::rate(rate).map_err(|e| e.to_string())?,
             rtt: bps_emulator::span(rtt).map_err(|e| e.to_string())?,
-            loss: bps_emulator::share(loss).map_err(|e| e.to_string())?,
+            loss: lost,
         })
     }
 }
@@ -66,7 +70,9 @@ mod tests {
             (lossy.conditions().loss, lossy.text().as_str()),
             (Loss::Random(0.01), "100 Mbit/s, rtt 40 ms, 1 % lost")
         );
-        for wrong in ["", "10Mbit", "10/20ms", "10Mbit/20", "10Mbit/20ms/2", "a/b/c/d"] {
+        for wrong in
+            ["", "10Mbit", "10/20ms", "10Mbit/20", "10Mbit/20ms/2", "10Mbit/20ms/100%", "10Mbit/20ms/1", "a/b/c/d"]
+        {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }

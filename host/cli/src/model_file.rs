@@ -6,8 +6,14 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// Loads an ONNX file within the default limits.
-pub(crate) fn load(path: &Path) -> Result<Graph> {
+/// The .onnx file of a model that was named as one, or as its folder.
+pub(crate) fn onnx_of(model: &Path) -> PathBuf {
+    if model.is_dir() { model.join("model.onnx") } else { model.to_owned() }
+}
+
+/// Loads an ONNX file, or the one of a model's folder, within the default limits.
+pub(crate) fn load(model: &Path) -> Result<Graph> {
+    let path = &onnx_of(model);
     Graph::load(path, &Limits::default()).with_context(|| format!("{} is not a model bps can serve", path.display()))
 }
 
@@ -41,6 +47,11 @@ pub(crate) fn target(path: &Path) -> Result<PathBuf> {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(path.to_owned()),
         Err(e) => Err(e).with_context(|| format!("cannot write {shown}")),
     }
+}
+
+/// Whether both name one file that exists: what is read from must not be written over.
+pub(crate) fn is_same(a: &Path, b: &Path) -> bool {
+    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
 }
 
 #[cfg(test)]
@@ -78,6 +89,8 @@ mod tests {
         write(&link, b"one").unwrap();
         assert!(link.is_symlink());
         assert_eq!(fs::read(&file).unwrap(), b"one");
+        assert!(is_same(&link, &file) && is_same(&file, &dir.path().join("./file")));
+        assert!(!is_same(&file, &dir.path().join("none")) && !is_same(&file, dir.path()));
     }
 
     #[test]
@@ -87,5 +100,15 @@ mod tests {
         fs::write(&path, b"not a model").unwrap();
         let error = format!("{:#}", load(&path).unwrap_err());
         assert!(error.contains("x.onnx"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_stands_for_the_model_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = format!("{:#}", load(dir.path()).unwrap_err());
+        assert!(error.contains("model.onnx"), "{error}");
+        let digits = crate::local::digits_model();
+        fs::write(dir.path().join("model.onnx"), &digits.onnx).unwrap();
+        assert_eq!(load(dir.path()).unwrap().digest, load(&dir.path().join("model.onnx")).unwrap().digest);
     }
 }

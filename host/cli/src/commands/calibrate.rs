@@ -17,10 +17,10 @@ pub(super) mod value;
 use crate::exit::EXIT_CODES;
 use crate::model_file;
 use crate::output::Output;
-use crate::progress;
+use crate::progress::{self, say};
 use crate::table;
 use anyhow::{Context, Result, bail};
-use bps_codec::ff::{PACKAGE_BYTES_MAX, Package};
+use bps_codec::ff::{CutPackage, Origin, PACKAGE_BYTES_MAX, Package};
 use report::{Report, ValueReport};
 use show::Shown;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ How to read the table
   int8-zstd needs no calibration: its bits, loss and error of the outputs, and the bits of FF at that error.
 
 Examples
-  bps calibrate models/digits --data digits
+  bps calibrate models/digits --data digits --rows 1000
   bps model train resnet-small -o shapes-net && bps calibrate shapes-net --data shapes --rows 2048
   bps calibrate net.onnx --data photos/ --rows 2048 --seconds 3600
   bps calibrate net.onnx --data inputs.npy --labels labels.npy
@@ -106,13 +106,17 @@ pub(crate) fn run(args: &CalibrateArgs, out: Output) -> Result<()> {
     out.emit(&report, Report::text)
 }
 
-fn show(file: &Path, svg: Option<&Path>, out: Output) -> Result<()> {
+fn read(file: &Path) -> Result<Package> {
     let length = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
     if length > PACKAGE_BYTES_MAX as u64 {
         bail!("{} has {length} bytes, at most {PACKAGE_BYTES_MAX} are read", file.display());
     }
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let package = Package::from_bytes(&bytes).with_context(|| format!("{} is no calibration", file.display()))?;
+    Package::from_bytes(&bytes).with_context(|| format!("{} is no calibration", file.display()))
+}
+
+fn show(file: &Path, svg: Option<&Path>, out: Output) -> Result<()> {
+    let package = read(file)?;
     let shown = Shown::of(&package);
     if let Some(svg) = svg {
         model_file::write(svg, shown.svg().as_bytes())?;
@@ -121,7 +125,7 @@ fn show(file: &Path, svg: Option<&Path>, out: Output) -> Result<()> {
 }
 
 fn calibrate(args: &CalibrateArgs, model: &Path) -> Result<Report> {
-    let onnx = subject::onnx_of(model);
+    let onnx = model_file::onnx_of(model);
     let target = args.out.clone().unwrap_or_else(|| onnx.with_extension("ff"));
     // Known before minutes of measuring rather than after.
     model_file::target(&target)?;
@@ -133,6 +137,20 @@ fn calibrate(args: &CalibrateArgs, model: &Path) -> Result<Report> {
         rows: args.rows as usize,
         device: &args.device,
     })?;
+    // What is there and cannot be read, or is of another model, is no loss.
+    let old_rows = read(&target).map_or(0, |old| data_rows(&old, &subject.net.graph().digest));
+    let poorer = |rows: usize, more: &str| {
+        let is_poorer = old_rows > rows;
+        if is_poorer {
+            let file = target.display();
+            say(&format!(
+                "{file} was made of {old_rows} rows of data: one of {rows} takes its place ({more} takes more)"
+            ));
+        }
+        is_poorer
+    };
+    // Said before minutes of measuring where it is known by then: there is time to stop.
+    let said = poorer(if subject.made_up { 0 } else { subject.calibration.len() }, "--data or --rows");
     let (places, left_out) = subject.net.places();
     let seconds = f64::from(args.seconds) / places.len().max(1) as f64;
     let bench = subject.bench(&subject.calibration, &subject.tests, args.probes as usize, seconds)?;
@@ -146,6 +164,9 @@ fn calibrate(args: &CalibrateArgs, model: &Path) -> Result<Report> {
     bar.finish_and_clear();
     let package = Package::new(subject.net.graph().digest, found.iter().map(|f| f.package.clone()).collect())?;
     let bytes = package.to_bytes()?;
+    if !said {
+        poorer(data_rows(&package, package.model()), "--seconds");
+    }
     model_file::write(&target, &bytes)?;
     if let Some(svg) = &args.svg {
         model_file::write(svg, Shown::of(&package).svg().as_bytes())?;
@@ -160,6 +181,15 @@ fn calibrate(args: &CalibrateArgs, model: &Path) -> Result<Report> {
         values: found.iter().map(ValueReport::of).collect(),
         left_out,
     })
+}
+
+/// Rows of data behind a calibration of this model; none behind one of another model.
+fn data_rows(package: &Package, model: &[u8; 32]) -> usize {
+    let rows = |cut: &CutPackage| match cut.origin() {
+        Origin::Calibrated { rows } => rows as usize,
+        Origin::DataFree | Origin::MadeUp { .. } => 0,
+    };
+    if package.model() == model { package.cuts().iter().map(rows).max().unwrap_or(0) } else { 0 }
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ mod place;
 #[cfg(test)]
 mod tests;
 
-use crate::exit::EXIT_CODES;
+use crate::exit::{EXIT_CODES, usage};
+use crate::model_file;
 use crate::output::Output;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
@@ -67,6 +68,14 @@ pub(crate) fn run(args: &CodecArgs, out: Output) -> Result<()> {
         CodecCommand::Encode(args) => out.emit(&encode::run(args)?, encode::text),
         CodecCommand::Decode(args) => out.emit(&decode::run(args)?, decode::text),
     }
+}
+
+/// An output that is the input would take its place.
+fn keep_input(input: &Path, output: &Path) -> Result<()> {
+    if model_file::is_same(input, output) {
+        return Err(usage(format!("--output {} is the input: choose another file", output.display())));
+    }
+    Ok(())
 }
 
 /// Reads a file of at most so many bytes, whatever its length is said to be.

@@ -22,7 +22,7 @@ enum ModelCommand {
     /// A cut is a place where execution may move to another device; "crosses" is what would travel there for one row, in
     /// FP32. A policy that splits models looks for a cut late enough to have done work and narrow enough to be sent.
     Show {
-        /// The ONNX file.
+        /// The .onnx file, or a folder with model.onnx.
         file: PathBuf,
     },
     /// Make a well-known network with seeded random weights.

@@ -13,6 +13,8 @@ One line a host. `may here` is what it was granted when it was paired, `lets us`
 (how many dispatches at once on each of its devices) and to fetch models. A model that is `same` can be split with that host;
 `fetched` came from it and serves its stages; `other cuts, whole only` means that the two hosts run versions of bps which
 number the model's layers differently: splits are refused, whole models are sent.
+`clock offset` is that host's own clock less this host's. Each counts from about when its process began, so it says which of the
+two was started earlier (+: that host), not that one is wrong; with it times in receipts of both are laid on one line.
 
 The second table lists its devices under the numbers that policies and receipts use. `bps pair` adds a host, `bps unpair`
 removes one; both take effect in a running host within a second.";
@@ -99,7 +101,7 @@ fn text(list: &Value) -> String {
         ">rtt",
         ">goodput",
         ">backlog",
-        ">clock",
+        ">clock offset",
         "may here",
         "lets us",
         "models",

@@ -30,7 +30,7 @@ Examples
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = format!("{TEACH}\n\n{}", crate::exit::EXIT_CODES))]
 pub(crate) struct ProfileArgs {
-    /// The ONNX file.
+    /// The .onnx file, or a folder with model.onnx.
     model: PathBuf,
     /// A device, as in `bps serve`; repeat for more.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]

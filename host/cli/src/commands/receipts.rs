@@ -23,8 +23,8 @@ leaves its host is given one. A host keeps the last 4,096.";
 #[command(after_long_help = format!("{TEACH}\n\n{}", crate::exit::EXIT_CODES))]
 pub(crate) struct ReceiptsArgs {
     /// How many.
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    last: usize,
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    last: u32,
     #[command(flatten)]
     admin: AdminArgs,
 }

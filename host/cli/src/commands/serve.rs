@@ -11,7 +11,7 @@ use crate::config::{self, Settings};
 use crate::exit::usage;
 use crate::progress::say;
 use crate::state;
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use bps_engine::DeviceRequest;
 use bps_node::{Host, HostConfig, HostError, PolicyChoice};
 use std::net::SocketAddr;
@@ -112,6 +112,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
     /// Where tokens, profiles and the last good policy are kept [default: ~/.local/state/bps].
+    ///
+    /// The last good policy is the last one that came through its probation: a start falls back to it where the policy of
+    /// the configuration file (or the default) cannot be had, not where --policy names another. A restart begins with the
+    /// configured policy, whatever was swapped in since; components that were loaded through the admin port are gone then,
+    /// unless they lie in the folder of --policies.
     #[arg(long, value_name = "DIR", env = "BPS_STATE_DIR")]
     pub(crate) state_dir: Option<PathBuf>,
     /// Requests that may wait per model; above it clients get 503 [default: 1024].
@@ -129,6 +134,9 @@ pub(crate) struct ServeArgs {
     /// How long stopping waits for requests to end [default: 30s].
     #[arg(long, value_name = "SPAN", value_parser = config::span)]
     pub(crate) drain_timeout: Option<Duration>,
+    /// A model without its flag, which people try: refused with the flag.
+    #[arg(hide = true, value_name = "MODEL")]
+    pub(crate) unflagged: Vec<PathBuf>,
 }
 
 /// Where paired hosts connect.
@@ -226,6 +234,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     let (admin_token, token_path) = admin_token(&settings)?;
     let client_token = settings.token_file.as_deref().map(state::read_token).transpose()?;
     let config = host_config(&settings)?;
+    if let Some(folder) = settings.policies_dir.as_deref().filter(|folder| !folder.is_dir()) {
+        say(&format!("--policies {}: there is no such folder; it is watched in case it comes", folder.display()));
+    }
     let endpoints = Endpoints {
         listen: settings.listen.clone(),
         admin: settings.admin.clone(),
@@ -255,6 +266,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
 fn not_started(error: HostError, policy_strict: bool) -> anyhow::Error {
     match error {
         HostError::Policy { .. } if policy_strict => usage(format!("the host did not start: {error}")),
+        HostError::Peers(why) if why.contains("cannot listen") => {
+            anyhow!("{why}; choose where paired hosts connect with --peer-listen").context("the host did not start")
+        }
         error => anyhow::Error::from(error).context("the host did not start"),
     }
 }
@@ -323,4 +337,16 @@ fn host_config(settings: &Settings) -> Result<HostConfig> {
         request_bytes_max: settings.request_bytes_max.unwrap_or(defaults.request_bytes_max),
         ..defaults
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_for_other_hosts_is_said_with_its_flag() {
+        let said = |why: &str| format!("{:#}", not_started(HostError::Peers(why.into()), false));
+        assert!(said("cannot listen on 0.0.0.0:7860 (TCP): in use").contains("--peer-listen"));
+        assert!(!said("the list of paired hosts is damaged").contains("--peer-listen"));
+    }
 }

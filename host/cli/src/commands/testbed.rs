@@ -104,14 +104,14 @@ pub(crate) struct TestbedArgs {
     /// A folder with components of your own, which --policy may then name.
     #[arg(long, value_name = "DIR")]
     policies: Option<PathBuf>,
-    /// The policy that is compared with the others.
-    #[arg(long, value_name = "POLICY", default_value = "bps")]
-    subject: Contender,
+    /// The policy that is compared with the others, one of those that are measured [default: bps].
+    #[arg(long, value_name = "POLICY")]
+    subject: Option<Contender>,
     /// Interleaved runs per policy and cell [default: 5].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     runs: Option<u32>,
     /// Time of each run [default: 5s].
-    #[arg(long, value_name = "SPAN", value_parser = config::span)]
+    #[arg(long, value_name = "SPAN", value_parser = config::span_not_zero)]
     span: Option<Duration>,
     /// Time under load before each run, so that the policy finds its feet [default: 1s].
     #[arg(long, value_name = "SPAN", value_parser = config::span)]
@@ -241,6 +241,7 @@ async fn measure(args: TestbedArgs, out: Output) -> Result<()> {
     if contenders.is_empty() {
         bail!("none of the policies is there");
     }
+    args.check_subject(&contenders)?;
     setup.contenders = contenders;
     let method = args.method(&setup, &network, names, missing);
     let total = (setup.span + setup.settle).as_secs_f64() * setup.measurements() as f64;
@@ -327,14 +328,17 @@ impl TestbedArgs {
         let policies: &[&str] = if self.short { &plan::SHORT_POLICIES } else { &plan::ALL_POLICIES };
         let (runs, span, settle) = if self.short { (3, 1_500, 500) } else { (5, 5_000, 1_000) };
         let mut contenders = or_default(&self.policy, &texts(policies))?;
-        let subject = self.subject.label.clone();
-        if !contenders.iter().any(|c| c.label == subject) && self.policy.is_empty() {
-            contenders.push(self.subject.clone());
+        if let Some(subject) = &self.subject
+            && self.policy.is_empty()
+            && !contenders.iter().any(|c| c.label == subject.label)
+        {
+            contenders.push(subject.clone());
         }
+        self.check_subject(&contenders)?;
         let script = self.script.as_deref().map(read_script).transpose()?.unwrap_or_default();
         Ok(Setup {
             contenders,
-            subject,
+            subject: self.subject.as_ref().map_or_else(|| "bps".to_owned(), |subject| subject.label.clone()),
             models: or_default(&self.model, &models)?,
             slowdowns: if self.slowdown.is_empty() { slowdowns } else { self.slowdown.clone() },
             links: or_default(&self.link, &links)?,
@@ -348,6 +352,19 @@ impl TestbedArgs {
             restart_at: self.restart_peer_at,
             seed: self.seed,
         })
+    }
+
+    /// One that was asked for must be among those that are measured: it would be compared with nothing.
+    fn check_subject(&self, contenders: &[Contender]) -> Result<()> {
+        let labels: Vec<&str> = contenders.iter().map(|c| c.label.as_str()).collect();
+        match &self.subject {
+            Some(subject) if !labels.contains(&subject.label.as_str()) => Err(usage(format!(
+                "--subject {}: it is not among the policies that are measured: {}",
+                subject.label,
+                labels.join(", ")
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn shape(&self) -> Shape {

@@ -63,6 +63,8 @@ fn a_file_can_be_overruled_to_false() {
 fn contradictions_are_usage_errors() {
     let cases = [
         ("--tls-cert c.pem", "", "--tls-key"),
+        ("net.onnx", "", "bps serve --model net.onnx"),
+        ("/", "", "bps serve --models /"),
         ("--activate-on-drop", "", "--policies"),
         ("--policy-config [1]", "", "JSON object"),
         ("--policy-config {", "", "not JSON"),
@@ -145,6 +147,26 @@ fn spans() {
     assert_eq!(ok, [500, 2_000, 90_000, 30_000, 3_600_000]);
     for bad in ["", "s", "-1s", "1y", "nans", "1e400s", "NaN"] {
         assert!(span(bad).is_err(), "{bad:?}");
+    }
+    assert!(span_not_zero("0s").is_err() && span_not_zero("x").is_err());
+    assert_eq!(span_not_zero("1ms").unwrap().as_millis(), 1);
+}
+
+#[test]
+fn shares_of_one_or_more_say_their_unit() {
+    for (text, wanted) in
+        [("0.5%", 0.005), ("0.005", 0.005), ("0", 0.0), ("100%", 1.0), (" 1 % ", 0.01), ("0.99", 0.99)]
+    {
+        assert_eq!(share(text), Ok(wanted), "{text}");
+    }
+    for (text, part) in
+        [("1", "write 1% or 100%"), ("1.0", "write 1% or 100%"), ("5", "write 5%;"), ("100", "write 100%;")]
+    {
+        let error = share(text).unwrap_err();
+        assert!(error.contains(part), "{error}");
+    }
+    for bad in ["", "-1", "101", "101%", "NaN", "x"] {
+        assert!(share(bad).unwrap_err().contains("0.005"), "{bad:?}");
     }
 }
 

@@ -68,7 +68,10 @@ fn hostile_answers_are_refused_with_a_reason() {
 fn nested_json_gives_its_shape() {
     let tensor = from_json(DataType::Fp32, None, &json!([[1, 2, 3], [4, 5, 6]])).unwrap();
     assert_eq!((tensor.shape(), tensor.to_f32().unwrap()[5]), (&[2, 3][..], 6.0));
-    assert!(from_json(DataType::Fp32, None, &json!([[1, 2], [3]])).is_err());
+    for ragged in [json!([[1, 2], [3]]), json!([[1, 2], [3, 4, 5]]), json!([[1], 2]), json!([1, [2]])] {
+        let error = from_json(DataType::Fp32, None, &ragged).unwrap_err().to_string();
+        assert!(error.contains("differ in length"), "{ragged}: {error}");
+    }
     assert!(from_json(DataType::Fp32, None, &json!(["x"])).is_err());
 }
 

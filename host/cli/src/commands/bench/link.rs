@@ -70,7 +70,7 @@ pub(super) struct LinkBenchArgs {
     #[arg(long, value_name = "LINK", conflicts_with = "echoes")]
     over: Option<LinkChoice>,
     /// With --over, time of each measurement; the same again goes before it.
-    #[arg(long, value_name = "SPAN", default_value = "3s", value_parser = config::span, requires = "over")]
+    #[arg(long, value_name = "SPAN", default_value = "3s", value_parser = config::span_not_zero, requires = "over")]
     span: Duration,
 }
 

@@ -77,7 +77,11 @@ pub(super) fn load(source: Option<&Path>, labels: Option<&Path>, rows: usize, ta
         check_row(&array, target).with_context(|| format!("{} does not fit input {}", source.display(), input.name))?;
         let chosen: Vec<usize> = even(array.rows(), rows).collect();
         let labels = labels.map(|path| label_file(path, array.rows(), &chosen)).transpose()?;
-        (chosen.iter().map(|row| vec![array.slice_rows(*row..row + 1)]).collect(), labels)
+        let inputs: Vec<Row> = chosen.iter().map(|row| vec![array.slice_rows(*row..row + 1)]).collect();
+        if let Some(at) = inputs.iter().position(|row| is_broken(&row[0])) {
+            bail!("{}: row {} holds NaN or infinity: nothing can be measured with it", source.display(), chosen[at]);
+        }
+        (inputs, labels)
     } else if let Some(set) = set {
         sets::rows(set, rows, target)?
     } else {
@@ -134,6 +138,11 @@ fn check_row(rows: &HostTensor, target: Target<'_>) -> Result<()> {
         (DataType::Uint8, None) => bail!("UINT8 is for models whose model.toml has [preprocess]"),
         (other, _) => bail!("it holds {other}; FP32 is taken, and UINT8 for images"),
     }
+}
+
+/// Whether something is no finite number; of bytes all are.
+fn is_broken(row: &HostTensor) -> bool {
+    row.to_f32().is_ok_and(|values| values.iter().any(|value| !value.is_finite()))
 }
 
 /// The labels of the rows that were chosen of an array of so many.

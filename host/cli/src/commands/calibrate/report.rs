@@ -159,11 +159,11 @@ impl Report {
         format!(
             "{} rows of {}: half for tables, half for errors and losses\nweighted: modes whose steps follow the model's \
              sensitivity, since that saves bits\n{loss}\n~ beyond FF's finest rate: half a bit more for each halving of the \
-             error\n{time}{left_out}{} in {}; `bps calibrate --show` has the curves\n",
+             error\n{time}{left_out}{} in {file}; `bps calibrate --show {file}` has the curves\n",
             self.rows,
             table::clean(&self.source),
             table::bytes(self.bytes as u64),
-            self.file.display(),
+            file = self.file.display(),
         )
     }
 }

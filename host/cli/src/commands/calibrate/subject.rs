@@ -10,7 +10,7 @@ use crate::model_file;
 use anyhow::{Context, Result, bail};
 use bps_engine::PixelInput;
 use bps_graph::manifest::{self, ModelManifest};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What the command line says of it.
@@ -44,11 +44,6 @@ pub(in crate::commands) struct Subject {
     pub(in crate::commands) made_up: bool,
     /// Where rows are from, for people.
     pub(in crate::commands) source: String,
-}
-
-/// The .onnx file of a model that was named as one, or as its folder.
-pub(in crate::commands) fn onnx_of(model: &Path) -> PathBuf {
-    if model.is_dir() { model.join("model.onnx") } else { model.to_owned() }
 }
 
 impl Subject {

@@ -1,7 +1,7 @@
 use super::loss::Judge;
 use super::net::{Net, Row};
 use super::*;
-use bps_codec::ff::{CutPackage, Mode, Origin};
+use bps_codec::ff::Mode;
 use clap::Parser;
 use std::sync::Arc;
 
@@ -67,6 +67,9 @@ fn the_digits_model_is_calibrated_and_bound_to_its_file() {
     assert_eq!(behind_relu, 3);
     let (_, again) = calibrated(folder.path(), &line);
     assert_eq!(package, again, "the same call gives the same file");
+    assert_eq!((data_rows(&package, &graph.digest), data_rows(&package, &[0; 32])), (80, 0));
+    let hint = format!("`bps calibrate --show {}`", report.file.display());
+    assert!(report.text().contains(&hint), "{}", report.text());
 }
 
 #[test]
@@ -76,6 +79,7 @@ fn without_data_the_file_says_so_and_is_still_better_than_int8_zstd() {
     assert_eq!((report.loss_by, report.source.as_str()), ("none", "made-up inputs"));
     assert!(package.cuts().iter().all(|cut| cut.origin() == Origin::MadeUp { rows: 32 }));
     assert!(package.cuts().iter().flat_map(CutPackage::curves).all(|(_, _, curve)| curve.loss.is_none()));
+    assert_eq!(data_rows(&package, package.model()), 0, "nobody's data");
     assert!(Shown::of(&package).text().contains("made-up inputs") && report.text().contains("MADE UP"));
     // Seen on real digits.
     let graph = Arc::new(model_file::load(&folder.path().join("model.onnx")).unwrap());

@@ -3,7 +3,7 @@
 use super::choice::{self, PackageArgs, order_name};
 use super::container;
 use super::place::{Place, repeated};
-use super::read_file;
+use super::{keep_input, read_file};
 use crate::exit::usage;
 use crate::latency::micros_text;
 use crate::model_file;
@@ -93,6 +93,7 @@ pub(super) struct Report {
 
 /// Checks, decodes, writes.
 pub(super) fn run(args: &DecodeArgs) -> Result<Report> {
+    keep_input(&args.file, &args.output)?;
     let raw = args.codec.as_deref().map(choice::by_name).transpose()?;
     let place = Place::open(&args.device)?;
     let file: Bytes = read_file(&args.file, FILE_BYTES_MAX)?.into();

@@ -4,7 +4,7 @@ use super::choice::{self, EntropyName, OrderName, PackageArgs, entropy_name, ord
 use super::container;
 use super::difference::{Difference, difference};
 use super::place::{Place, repeated};
-use super::read_file;
+use super::{keep_input, read_file};
 use crate::latency::micros_text;
 use crate::model_file;
 use crate::npy;
@@ -110,6 +110,7 @@ pub(super) struct FfReport {
 
 /// Encodes, decodes again, compares, writes.
 pub(super) fn run(args: &EncodeArgs) -> Result<Report> {
+    keep_input(&args.activation, &args.output)?;
     let (spec, mode) = choice::by_name(&args.codec)?;
     let rate = choice::rate(spec, args.rate)?;
     choice::only_ff(

@@ -182,6 +182,7 @@ fn mistakes_are_named() {
         ("maps.npy -o o.x --rate 99", "0 (finest) to 31"),
         ("maps.npy -o o.x --device tpu", "tpu"),
         ("none.npy -o o.x", "none.npy"),
+        ("maps.npy -o maps.npy", "is the input"),
         ("wide.npy -o o.x", "holds FP64; codec ff-h takes FP32: save x.astype(numpy.float32)"),
         ("maps.npy -o o.x --codec jpeg", "holds FP32; codec jpeg takes UINT8"),
         ("maps.npy -o o.x --bound 1e-38", "cannot be kept"),
@@ -193,6 +194,7 @@ fn mistakes_are_named() {
     desk.encode("maps.npy -o maps.raw --raw-frame").unwrap();
     for (line, wanted) in [
         ("maps.npy -o o.x", "maps.npy cannot be decoded: byte 0, magic"),
+        ("maps.bpsc -o maps.bpsc", "is the input"),
         ("maps.bpsc -o o.x --package net.ff", "--package is for ff-s"),
         ("maps.bpsc -o o.x --codec f16 --shape 2,6,8,8", "without --raw-frame"),
         ("maps.raw -o o.x --codec ff-h --shape 2,6,8", "byte 28, shape"),

@@ -183,7 +183,7 @@ impl HostSpec {
         ]);
         command.args(["--listen", &self.ports.client.to_string(), "--peer-listen", &peer_listen]);
         command.args(["--carrier", &self.carrier, "--profile", "quick"]);
-        command.args(["--max-accuracy-loss", &self.max_accuracy_loss.to_string()]);
+        command.args(["--max-accuracy-loss", &format!("{}%", self.max_accuracy_loss * 100.0)]);
         command.arg("--admin").arg(format!("unix:{}", self.folder.join("admin.sock").display()));
         command.arg("--state-dir").arg(&self.folder).arg("--models").arg(&self.models);
         if let Some(policies) = &self.policies {

@@ -338,6 +338,7 @@ impl Method {
             cores => format!("on cores {cores:?} of {}", self.cores_of_machine),
         };
         let deadline = self.deadline_ms.map_or_else(String::new, |ms| format!(", deadline {ms} ms"));
+        let of_all = if self.hosts.len() > 2 { ", of all edges together" } else { "" };
         let missing = match self.missing_policies.as_slice() {
             [] => String::new(),
             missing => format!("not there: {}\n", missing.join(", ")),
@@ -345,8 +346,8 @@ impl Method {
         format!(
             "{} interleaved runs of {:.1} s after {:.1} s to settle; {}{deadline}; carrier {}\ncodecs may cost {} % of \
              accuracy; models with random weights may use raw, {}\nhosts {} {cores}; {network}\n\
-             answers/s: mean and its 95 % interval; the other columns: medians of the runs; not worse: the 95 % interval of the \
-             ratio within runs holds 1 or more\n{missing}",
+             answers/s: mean and its 95 % interval{of_all}; the other columns: medians of the runs; not worse: the 95 % \
+             interval of the ratio within runs holds 1 or more\n{missing}",
             self.runs,
             self.span_seconds,
             self.settle_seconds,

@@ -45,10 +45,25 @@ fn a_subject_of_ones_own_takes_part() {
 }
 
 #[test]
+fn a_subject_that_is_not_measured_is_refused() {
+    let line = ["testbed", "--policy", "bps", "--policy", "local-only", "--subject", "surgeon"];
+    let error = Line::try_parse_from(line).unwrap().args.setup().unwrap_err().to_string();
+    assert!(error.contains("--subject surgeon") && error.contains("bps, local-only"), "{error}");
+    assert_eq!(setup("--policy local-only").subject, "bps", "nobody asked for it");
+    assert_eq!(setup("--policy surgeon --subject surgeon").subject, "surgeon");
+}
+
+#[test]
 fn lines_that_make_no_sense() {
-    for line in
-        ["--slowdown 0", "--link 10Mbit", "--model resnet51", "--hosts 4", "--restart-peer-at 3s", "--grid --short"]
-    {
+    for line in [
+        "--slowdown 0",
+        "--link 10Mbit",
+        "--span 0s",
+        "--model resnet51",
+        "--hosts 4",
+        "--restart-peer-at 3s",
+        "--grid --short",
+    ] {
         assert!(Line::try_parse_from(std::iter::once("testbed").chain(line.split_whitespace())).is_err(), "{line}");
     }
 }

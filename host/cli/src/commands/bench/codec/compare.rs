@@ -9,8 +9,9 @@ use crate::commands::calibrate::loss::{Answer, output_error};
 use crate::commands::calibrate::measure::{Judged, Trial, answers, shaped};
 use crate::commands::calibrate::net::{Place, Row, join};
 use crate::commands::calibrate::probe;
-use crate::commands::calibrate::subject::{Named, Subject, onnx_of};
+use crate::commands::calibrate::subject::{Named, Subject};
 use crate::exit::usage;
+use crate::model_file;
 use crate::progress;
 use crate::table;
 use anyhow::{Context, Result, bail};
@@ -33,7 +34,7 @@ struct Field<'a> {
 
 /// Measures and judges.
 pub(super) fn run(args: &CodecBenchArgs, model: &Path) -> Result<Report> {
-    let onnx = onnx_of(model);
+    let onnx = model_file::onnx_of(model);
     // Programs that do not start say so before minutes of calibration.
     let mut rivals = args.rivals.iter().map(|command| Rival::start(command)).collect::<Result<Vec<_>>>()?;
     let subject = Subject::load(&Named {

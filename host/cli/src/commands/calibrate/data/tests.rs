@@ -118,6 +118,9 @@ fn what_does_not_fit_is_named() {
     let small = save(dir.path(), "small.npy", &floats(3));
     let good = save(dir.path(), "good.npy", &floats(12));
     let wide = save(dir.path(), "wide.npy", &HostTensor::from_f32(vec![9, 1, 8, 9], &[0.0; 648]).unwrap());
+    let mut holed = floats(12).to_f32().unwrap();
+    (holed[3 * 64 + 5], holed[7 * 64]) = (f32::NAN, f32::INFINITY);
+    let holed = save(dir.path(), "holed.npy", &HostTensor::from_f32(vec![12, 1, 8, 8], &holed).unwrap());
     let bytes = HostTensor::new(DataType::Uint8, vec![12, 8, 8, 1], vec![0; 768].into()).unwrap();
     let bytes = save(dir.path(), "bytes.npy", &bytes);
     let label = |name: &str, values: Vec<u8>| {
@@ -127,10 +130,11 @@ fn what_does_not_fit_is_named() {
     let none = dir.path().join("none.npy");
     let text = dir.path().join("data.csv");
     fs::write(&text, "1,2").unwrap();
-    let cases: [(Option<&Path>, Option<&Path>, &str); 9] = [
+    let cases: [(Option<&Path>, Option<&Path>, &str); 10] = [
         (Some(&small), None, "8 or more"),
         (Some(&wide), None, "does not fit input"),
         (Some(&bytes), None, "[preprocess]"),
+        (Some(&holed), None, "holed.npy: row 3 holds NaN or infinity"),
         (Some(&none), None, "none.npy does not exist"),
         (Some(&text), None, "neither"),
         (Some(dir.path()), None, "takes no images"),

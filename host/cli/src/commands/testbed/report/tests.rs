@@ -62,6 +62,9 @@ fn losing_cells_are_named_and_gains_are_told_from_the_bottom() {
     for part in ["WORSE", "better", "LOST", "surgeon", "not there: rl", "NO namespaces", "1.50x", "reason=Slow"] {
         assert!(text.contains(part), "{text}\nlacks {part}");
     }
+    assert!(!text.contains("all edges"), "there is one");
+    report.method.hosts.insert(1, "edge2".into());
+    assert!(report.text().contains("of all edges together"));
 }
 
 #[test]
