@@ -7,6 +7,7 @@
 //! senders wait, and from the dispatcher one rebuild per generation and one note per change of policy.
 
 use super::{LastGood, Library, SwapError, watch::Watch};
+use crate::clock;
 use crate::dispatcher::{Dispatcher, Message};
 use crate::metrics::Metrics;
 use crate::record::Components;

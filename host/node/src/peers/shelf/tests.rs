@@ -188,7 +188,7 @@ fn what_lies_there_from_before_is_looked_at() {
     given.begin(&shelf);
     let mut names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, [MODEL, "files.json", "model.toml", "origin.json"], "what nobody sent goes");
+    assert_eq!(names, ["files.json", MODEL, "model.toml", "origin.json"], "what nobody sent goes");
     fs::write(path.with_file_name("files.json"), r#"[{"name":"../x","bytes":1,"sha256":""}]"#).unwrap();
     assert_eq!(given.begin(&shelf), [0, 0], "without a sound list it begins anew");
 }
