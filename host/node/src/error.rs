@@ -48,6 +48,9 @@ pub enum HostError {
     /// Other hosts cannot be met: the own identity, the list of paired hosts or the port.
     #[error("other hosts: {0}")]
     Peers(String),
+    /// Other hosts cannot connect: nothing can listen where they would, for people.
+    #[error("other hosts: {0}")]
+    PeerListen(String),
     /// A thread could not be started or ended unexpectedly.
     #[error("internal: {0}")]
     Internal(String),

@@ -30,7 +30,7 @@ use crate::dispatcher::{Dispatcher, Message};
 use crate::models::Models;
 use crate::{HostError, PeersConfig, clock};
 use bps_engine::Engine;
-use bps_transport::{Identity, PeerStore, Quotas, Rights, SendError, Settings, Transport};
+use bps_transport::{Identity, PeerStore, Quotas, Rights, SendError, Settings, Transport, TransportError};
 use bps_types::{DeviceId, HostId};
 use bps_wire::HostKey;
 use fetcher::{Fetcher, Progress};
@@ -87,13 +87,20 @@ pub(crate) fn identity(state_dir: &Path) -> Result<Identity, HostError> {
     Identity::load_or_make(state_dir).map_err(|e| HostError::Peers(e.to_string()))
 }
 
+fn of_transport(error: TransportError) -> HostError {
+    match error {
+        TransportError::Listen { .. } => HostError::PeerListen(error.to_string()),
+        other => HostError::Peers(other.to_string()),
+    }
+}
+
 /// Whether the list of paired hosts can be read, and the place where they connect is free now.
 pub(crate) fn check(config: &PeersConfig, state_dir: &Path) -> Result<(), HostError> {
     let fails = |e: &dyn std::fmt::Display| HostError::Peers(e.to_string());
     let store = PeerStore::open(state_dir).map_err(|e| fails(&e))?;
     match config.listen {
         Some(address) if !(config.listen_once_paired && store.list().is_empty()) => {
-            bps_transport::check_address(address, config.carrier).map_err(|e| fails(&e))
+            bps_transport::check_address(address, config.carrier).map_err(of_transport)
         }
         _ => Ok(()),
     }
@@ -129,7 +136,7 @@ impl Peers {
         };
         let sink = inbox.clone();
         let sink = Arc::new(move |happening| sink.happened(happening));
-        let transport = Transport::start(settings, identity, store.clone(), clock::now, sink).map_err(|e| fails(&e))?;
+        let transport = Transport::start(settings, identity, store.clone(), clock::now, sink).map_err(of_transport)?;
         let peers = Arc::new(Self {
             roster,
             name: config.name,
