@@ -143,14 +143,19 @@ impl HostProcess {
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
 
-    /// The last line of its log that says `what`.
+    /// What its log said last that begins with `what`.
     pub(super) fn said_last(&self, what: &str) -> Option<String> {
-        self.log_lines().into_iter().rev().find(|line| line.contains(what))
+        let text = self.log_text();
+        let said = text.lines().rev().find_map(|line| line.find(what).map(|at| &line[at..]));
+        said.map(crate::table::clean)
     }
 
     fn log_lines(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.spec.log()).unwrap_or_default();
-        text.lines().map(crate::table::clean).collect()
+        self.log_text().lines().map(crate::table::clean).collect()
+    }
+
+    fn log_text(&self) -> String {
+        fs::read_to_string(self.spec.log()).unwrap_or_default()
     }
 }
 
