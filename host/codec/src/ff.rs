@@ -54,9 +54,11 @@
 
 mod assumed;
 mod calibrate;
+mod cancel;
 pub mod chunk;
 pub mod coder;
 mod cut;
+mod directions;
 mod disturb;
 mod error;
 pub mod exceptions;
@@ -81,6 +83,7 @@ mod writer;
 pub use assumed::{ASSUMED_HAAR, ASSUMED_SCALAR, RATE_LIST, mode_for, settings_of};
 pub use calibrate::{Calibration, Weights, calibrate};
 pub use cut::{Curve, CutPackage, Loss, Origin};
+pub use directions::Directions;
 pub use disturb::{disturb, planes};
 pub use error::FfError;
 pub use frame::Frame;
@@ -91,6 +94,7 @@ pub use reader::{FrameReader, PackedSymbols, ReadChunk, Scope, Symbols};
 pub use writer::{DeviceChunk, FrameWriter, Sequence, Steps};
 
 use bps_types::{DataType, HostTensor};
+use cancel::Aim;
 use format::Header;
 use geometry::Dims;
 use rayon::prelude::*;
@@ -254,19 +258,21 @@ pub fn encode(settings: &Settings<'_>, tensor: &HostTensor) -> Result<Vec<u8>, F
         }
         None => recipe.step,
     };
-    encode_rows(&recipe, choice, elements, row_step, settings.bound)
+    let aim = if settings.entropy == Entropy::Rans && !recipe.in_band { cut.aim(settings.mode) } else { None };
+    encode_rows(&recipe, choice, elements, row_step, settings.bound, aim)
 }
 
 /// The elements of a chunk, with their row's step.
 type Part<'a> = (f32, &'a [[u8; 4]]);
 
-/// Encodes rows, each with channels one after another, in steps by row.
+/// Encodes rows, each with channels one after another, in steps by row. With an aim errors cancel along its directions.
 fn encode_rows(
     recipe: &Recipe<'_>,
     choice: Choice,
     elements: &[[u8; 4]],
     row_step: impl Fn(usize, &[[u8; 4]]) -> f32,
     bound: Option<f32>,
+    aim: Option<&Aim>,
 ) -> Result<Vec<u8>, FfError> {
     let dims = recipe.dims;
     let rows = elements.chunks(dims.row_elements().max(1)).enumerate().map(|(index, row)| (row_step(index, row), row));
@@ -276,7 +282,7 @@ fn encode_rows(
     let encode_run = |(run, parts): (usize, &[Part<'_>])| {
         let first = run * run_chunks;
         let symbols =
-            |(chunk, (step, part)): (usize, &(f32, &[[u8; 4]]))| chunk::symbols(recipe, chunk, part, *step, bound);
+            |(chunk, (step, part)): (usize, &(f32, &[[u8; 4]]))| chunk::symbols(recipe, chunk, part, *step, bound, aim);
         chunk::encode(recipe, first, (first..).zip(parts).map(symbols).collect())
     };
     let runs = each(dims, parts.chunks(run_chunks).enumerate().collect(), encode_run)?;

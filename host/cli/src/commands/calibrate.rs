@@ -9,6 +9,7 @@ pub(super) mod net;
 mod plan;
 pub(super) mod probe;
 mod report;
+mod slopes;
 mod show;
 pub(super) mod subject;
 pub(super) mod svg;

@@ -54,6 +54,7 @@ fn calibrated(shape: [usize; 4], weights: &Weights) -> CutPackage {
         modes: &Mode::ALL,
         rates: &[8, 16, 24],
         weights,
+        directions: None,
     })
     .unwrap()
 }
