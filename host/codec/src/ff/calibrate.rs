@@ -6,9 +6,9 @@ use super::directions::Directions;
 use super::geometry::{Bands, Dims};
 use super::quant::{STEP_MAX, STEP_MIN, rate_factor, root_mean_square};
 use super::rans::TOTAL;
+use super::recipe::{Choice, Recipe};
 use super::survey::{Counts, Survey};
 use super::token::TOKENS;
-use super::recipe::{Choice, Recipe};
 use super::{Entropy, FfError, Mode, Order, RATES, Settings, chunk, encode, turned};
 use bps_types::{DataType, HostTensor};
 use std::borrow::Cow;
@@ -147,13 +147,7 @@ fn calibrate_mode(
 }
 
 /// The symbols that an encoder with this package chooses for each row.
-fn chosen(
-    cut: &CutPackage,
-    mode: Mode,
-    q: u8,
-    dims: Dims,
-    rows: &[&[[u8; 4]]],
-) -> Result<Vec<Vec<i16>>, FfError> {
+fn chosen(cut: &CutPackage, mode: Mode, q: u8, dims: Dims, rows: &[&[[u8; 4]]]) -> Result<Vec<Vec<i16>>, FfError> {
     let dims = Dims { rows: 1, ..dims };
     let (entropy, order) = (Entropy::Rans, Order::Nchw);
     let choice = Choice { mode, entropy, order, q, bounded: false, plane_classes: false };

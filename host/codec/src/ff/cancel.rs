@@ -3,7 +3,7 @@
 //! Rounding each coefficient to its nearest symbol makes each error small. What an error costs at the model's end is mostly
 //! its sum along a few [`directions`](super::directions), and of thousands of errors a few dozen of either sign can bring
 //! these sums down to almost nothing. So after quantising the symbols are gone through once more: each becomes the one of its
-//! two neighbouring values, and nothing, that makes the least of
+//! two neighbouring values, or nothing where that is near, that makes the least of
 //!
 //! ```text
 //! sum over k of (d_k . e)^2  +  rest_p e^2  +  PRICE * bits
@@ -32,6 +32,9 @@ use super::{Mode, Offsets};
 const PRICE: f32 = 0.23;
 /// Times that all symbols are gone through.
 const ROUNDS: usize = 2;
+
+/// Magnitudes up to this may become 0: no coefficient is moved by three steps or more.
+const NEAR: i16 = 2;
 
 /// A number for each direction; those that are not there are 0.
 type Along = [f32; DIRECTIONS_MAX];
@@ -194,10 +197,10 @@ impl Plane<'_> {
             let table = self.scale.table(left + above[column], self.parents.get(at).copied().unwrap_or(0));
             let bits = &self.bits[table];
             let before = self.values.of_symbol(*symbol) - value;
-            let (pull, square) = dots(sums, along);
+            let own = dot(along, along);
             // With the errors of all others alone.
-            let pull = 2.0 * (pull - before * square);
-            let square = square + self.rest;
+            let pull = 2.0 * (dot(sums, along) - before * own);
+            let square = own + self.rest;
             let cost = |candidate: i16| {
                 let error = self.values.of_symbol(candidate) - value;
                 let bits = bits[usize::from(alphabet.token(candidate)) % TOKENS];
@@ -220,13 +223,14 @@ impl Plane<'_> {
         }
     }
 
-    /// The symbols below and above a value in steps, and none at all.
+    /// The symbols below and above a value in steps, and none at all where that is near.
     fn neighbours(&self, value: f32) -> [i16; 3] {
         let low = (value.abs() as i16).clamp(0, SYMBOL_MAX);
         let high = (low + 1).min(SYMBOL_MAX);
+        let none = if low <= NEAR { 0 } else { low };
         match value < 0.0 {
-            false => [low, high, 0],
-            true if self.kind.signed() => [-low, -high, 0],
+            false => [low, high, none],
+            true if self.kind.signed() => [-low, -high, -none],
             true => [0; 3],
         }
     }
@@ -237,18 +241,13 @@ fn add(sums: &mut Along, error: f32, along: &Along) {
     sums.iter_mut().zip(along).for_each(|(sum, part)| *sum += error * part);
 }
 
-/// `(a . b, b . b)`
+/// `a . b`, added up in pairs: a chain of sums would be what everything waits for.
 #[inline(always)]
-fn dots(a: &Along, b: &Along) -> (f32, f32) {
-    const WIDE: usize = 8;
-    let (mut both, mut own) = ([0.0f32; WIDE], [0.0f32; WIDE]);
-    for (a, b) in a.as_chunks::<WIDE>().0.iter().zip(b.as_chunks::<WIDE>().0) {
-        for i in 0..WIDE {
-            both[i] += a[i] * b[i];
-            own[i] += b[i] * b[i];
-        }
-    }
-    (both.iter().sum(), own.iter().sum())
+fn dot(a: &Along, b: &Along) -> f32 {
+    const HALF: usize = DIRECTIONS_MAX / 2;
+    let eight: [f32; HALF] = std::array::from_fn(|i| a[i] * b[i] + a[i + HALF] * b[i + HALF]);
+    let four: [f32; HALF / 2] = std::array::from_fn(|i| eight[i] + eight[i + HALF / 2]);
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 /// Bits by table and token. A token that a table does not have goes through the escape.
@@ -265,3 +264,6 @@ fn bits(tables: &[Table]) -> Vec<[f32; TOKENS]> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -242,3 +242,83 @@ fn transposed(row: &[f32], dims: Dims, bands: Bands) -> Vec<f32> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ff::transform::Workspace;
+
+    #[test]
+    fn what_rows_share_is_found() {
+        // Two axes, one three times as long as the other, in eight rows.
+        let shape = [1, 2, 4, 4];
+        let long: Vec<f32> = (0..32).map(|i| if i % 3 == 0 { 1.0 } else { -0.25 }).collect();
+        let short: Vec<f32> = (0..32).map(|i| if i < 16 { 0.25 } else { -0.5 }).collect();
+        let mut rows = Vec::new();
+        for row in 0..8 {
+            let sign = if row % 2 == 0 { 1.0 } else { -1.0 };
+            rows.extend(long.iter().zip(&short).map(|(long, short)| 3.0 * long + sign * short));
+        }
+        let found = Directions::of(&rows, &shape).unwrap().unwrap();
+        assert_eq!(found.count(), 2);
+        assert!(found.rest.iter().all(|rest| *rest < 1e-4), "{:?}", found.rest);
+        let dims = Dims::of(&shape, Order::Nchw).unwrap();
+        let back = found.coefficients(dims, Bands::of(Mode::Scalar, 4, 4));
+        let energy: f32 = back.iter().map(|direction| dot(direction, direction)).sum();
+        assert!((energy / 32.0 - 1.0).abs() < 0.02, "the mean diagonal is {energy} / 32");
+        let turned = found.coefficients(dims, Bands::of(Mode::Haar2, 4, 4));
+        for (a, b) in back.iter().zip(&turned) {
+            assert!((dot(a, a) / dot(b, b) - 1.0).abs() < 1e-4, "the transform is orthonormal");
+        }
+        assert_eq!(Directions::of(&[0.0; 64], &shape), Ok(None));
+        for wrong in [&[][..], &[1.0; 33], &[f32::NAN; 32]] {
+            assert!(Directions::of(wrong, &shape).is_err());
+        }
+    }
+
+    #[test]
+    fn coefficients_are_worth_what_they_do_to_elements() {
+        // Of odd extents, so that something lies beyond the edge.
+        let shape = [1, 2, 5, 7];
+        let dims = Dims::of(&shape, Order::Nchw).unwrap();
+        let row: Vec<f32> = (0..70).map(|i| ((i * i) % 11) as f32 - 5.0).collect();
+        for mode in Mode::ALL {
+            let bands = Bands::of(mode, 5, 7);
+            let worth = transposed(&row, dims, bands);
+            let mut space = Workspace::new(bands, 5, 7);
+            for (band, shape) in bands.all().iter().enumerate() {
+                for place in 0..shape.plane() {
+                    for other in 0..bands.count() {
+                        let one = |at: usize| i16::from(other == band && at == place);
+                        let symbols: Vec<i16> = (0..bands.all()[other].plane()).map(one).collect();
+                        space.dequantise(other, 1.0, [0; 4], &symbols);
+                    }
+                    space.inverse();
+                    let wanted = dot(&space.values, &row[35..]);
+                    let got = worth[bands.start(band, 2) + shape.plane() + place];
+                    assert!((got - wanted).abs() < 1e-4, "{mode:?}, band {band}, {place}: {got}, not {wanted}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_calibration_makes_is_refused() {
+        let shape = Some([2, 4, 4]);
+        let good = Directions { scales: vec![1.0], values: vec![3; 32], rest: vec![0.5; 14] };
+        assert_eq!(good.check(shape), Ok(()));
+        let table = [
+            (Directions { scales: vec![1.0; 17], ..good.clone() }, shape, "17, not 1 to 16"),
+            (Directions { scales: vec![], values: vec![], ..good.clone() }, shape, "0, not 1 to 16"),
+            (Directions { values: vec![3; 31], ..good.clone() }, shape, "not one number for each element"),
+            (Directions { rest: vec![0.5; 13], ..good.clone() }, shape, "not one rest for each plane"),
+            (Directions { rest: vec![f32::NAN; 14], ..good.clone() }, shape, "NaN is out of range"),
+            (Directions { scales: vec![-1.0], ..good.clone() }, shape, "-1 is out of range"),
+            (good.clone(), None, "of a package for any shape"),
+            (good.clone(), Some([65, 32, 32]), "a row is more than one chunk"),
+        ];
+        for (wrong, shape, message) in table {
+            assert_eq!(wrong.check(shape).unwrap_err().to_string(), format!("package, directions: {message}"));
+        }
+    }
+}

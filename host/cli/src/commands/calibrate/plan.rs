@@ -139,7 +139,8 @@ mod tests {
     #[test]
     fn a_small_net_is_measured_whole() {
         let plan = Plan::of(&task(false, 20.0));
-        let whole = Plan { tables: 256, probes: 64, probe_rows: 16, slope_rows: 96, choose_rows: 64, tests: 256, stride: 1 };
+        let whole =
+            Plan { tables: 256, probes: 64, probe_rows: 16, slope_rows: 96, choose_rows: 64, tests: 256, stride: 1 };
         assert_eq!(plan, whole);
         assert_eq!(Plan::of(&Task { probes: 0, ..task(false, 20.0) }).probes, 0);
         assert_eq!(Plan::of(&Task { planes: (1, 10), ..task(false, 20.0) }).probes, 10);

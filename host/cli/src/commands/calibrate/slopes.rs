@@ -31,7 +31,8 @@ pub(super) fn directions(net: &Net, place: &Place, rows: &[&Row]) -> Result<Opti
         return Ok(None);
     }
     let clean = answers(&net.tail(place.cut, rows)?)?;
-    let values = rows.iter().map(|row| Ok(shaped(&row[place.at], place)?.to_f32()?)).collect::<Result<Vec<Vec<f32>>>>()?;
+    let values =
+        rows.iter().map(|row| Ok(shaped(&row[place.at], place)?.to_f32()?)).collect::<Result<Vec<Vec<f32>>>>()?;
     let elements = place.elements();
     let finite = |values: &[f32]| values.iter().filter(|v| v.is_finite()).map(|v| f64::from(*v).powi(2)).sum::<f64>();
     let square = values.iter().map(|row| finite(row)).sum::<f64>() / (rows.len() * elements) as f64;
@@ -90,7 +91,8 @@ impl Mixer {
     /// Hands over what each slope gets of a change of the outputs.
     fn mix(&self, clean: &Answer, moved: &Answer, per_output: &[f32], mut add: impl FnMut(usize, f32)) {
         let changes = clean.iter().zip(moved).zip(per_output);
-        let changes = changes.flat_map(|((clean, moved), scale)| clean.iter().zip(moved).map(move |(c, m)| (m - c) * scale));
+        let changes =
+            changes.flat_map(|((clean, moved), scale)| clean.iter().zip(moved).map(move |(c, m)| (m - c) * scale));
         for (number, change) in changes.enumerate() {
             match &self.signs {
                 None => add(number, change),

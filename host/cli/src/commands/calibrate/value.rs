@@ -147,13 +147,7 @@ impl Bench<'_> {
         })
     }
 
-    fn package(
-        &self,
-        samples: &Samples<'_>,
-        modes: &[Mode],
-        rates: &[u8],
-        weights: &Weights,
-    ) -> Result<CutPackage> {
+    fn package(&self, samples: &Samples<'_>, modes: &[Mode], rates: &[u8], weights: &Weights) -> Result<CutPackage> {
         let &Samples { place, tensors: samples, directions } = samples;
         let (model, name, order) = (self.net.graph().digest, place.name.as_str(), Order::Nchw);
         let what = ff::Calibration { name, model, samples, order, modes, rates, weights, directions };
