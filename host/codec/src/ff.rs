@@ -12,6 +12,8 @@
 //!    HH2 LH1 HL1 HH1`. A map of one element has no levels, one of at most 2x2 no second.
 //! 3. `s = sign(y) floor(|y| * (1 / step) + r)` in FP32, each operation rounded, `r` 0.45 for the coarsest band, 0.40 for
 //!    details, 0.5 if bounded; magnitudes end at 8,192 ([`quant`]).
+//!    With rANS and a package that has [`Directions`], symbols are then chosen anew so that their errors cancel where the
+//!    model's outputs look (`cancel.rs`): decoders need not know of it.
 //! 4. Symbols go through [`pack`], the same and zstd, or contexts and rANS ([`coder`], [`token`], [`tables`], [`rans`]).
 //! 5. Chunks are framed ([`mod@format`], [`chunk`]); small rows share a range coder.
 //!
@@ -37,14 +39,16 @@
 //! `bps calibrate` and entered afterwards: weights of bands (with [`disturb`]), errors of the outputs and losses with
 //! their intervals ([`CutPackage::with_curves`]), the best mode of each rate ([`CutPackage::with_best_and`]). A weight is
 //! `E[(T J^T r)^2]`, the mean square of a band's row of the outputs' Jacobian, and a step goes with its inverse root. The
-//! packages of all values are one [`Package`] bound to the model's digest; one from made-up inputs says so
-//! ([`Origin::MadeUp`]).
+//! directions along which errors cancel are the first eigenvectors of `E[J^T J]` by element; with them tables are counted
+//! from the symbols that an encoder chooses. The packages of all values are one [`Package`] bound to the model's digest; one
+//! from made-up inputs says so ([`Origin::MadeUp`]).
 //!
 //! # Devices
 //!
 //! A device with kernels goes from elements to packed symbols, and back from symbols, by itself. What it must know and what
 //! it leaves to the processor is in [`FrameWriter`] and [`FrameReader`]. Where it states its steps it may sum up a row's
-//! squares in another order, so that a step differs in its last bits; all else is the same bytes.
+//! squares in another order, so that a step differs in its last bits; all else is the same bytes. Frames that a device made
+//! symbols for do without directions: they are what the processor makes of a package that has none.
 //!
 //! The public modules hold no functions: they are the description of the wire, each beside the code that does it.
 //!
