@@ -111,6 +111,7 @@ fn main() {
             modes: &Mode::ALL,
             rates: &[12, 20],
             weights: &Weights::default(),
+            directions: None,
         })
         .expect("sound samples");
         run(shape, Some(&package));

@@ -12,6 +12,8 @@
 //!    HH2 LH1 HL1 HH1`. A map of one element has no levels, one of at most 2x2 no second.
 //! 3. `s = sign(y) floor(|y| * (1 / step) + r)` in FP32, each operation rounded, `r` 0.45 for the coarsest band, 0.40 for
 //!    details, 0.5 if bounded; magnitudes end at 8,192 ([`quant`]).
+//!    With rANS and a package that has [`Directions`], symbols are then chosen anew so that their errors cancel where the
+//!    model's outputs look (`cancel.rs`): decoders need not know of it.
 //! 4. Symbols go through [`pack`], the same and zstd, or contexts and rANS ([`coder`], [`token`], [`tables`], [`rans`]).
 //! 5. Chunks are framed ([`mod@format`], [`chunk`]); small rows share a range coder.
 //!
@@ -37,14 +39,16 @@
 //! `bps calibrate` and entered afterwards: weights of bands (with [`disturb`]), errors of the outputs and losses with
 //! their intervals ([`CutPackage::with_curves`]), the best mode of each rate ([`CutPackage::with_best_and`]). A weight is
 //! `E[(T J^T r)^2]`, the mean square of a band's row of the outputs' Jacobian, and a step goes with its inverse root. The
-//! packages of all values are one [`Package`] bound to the model's digest; one from made-up inputs says so
-//! ([`Origin::MadeUp`]).
+//! directions along which errors cancel are the first eigenvectors of `E[J^T J]` by element; with them tables are counted
+//! from the symbols that an encoder chooses. The packages of all values are one [`Package`] bound to the model's digest; one
+//! from made-up inputs says so ([`Origin::MadeUp`]).
 //!
 //! # Devices
 //!
 //! A device with kernels goes from elements to packed symbols, and back from symbols, by itself. What it must know and what
 //! it leaves to the processor is in [`FrameWriter`] and [`FrameReader`]. Where it states its steps it may sum up a row's
-//! squares in another order, so that a step differs in its last bits; all else is the same bytes.
+//! squares in another order, so that a step differs in its last bits; all else is the same bytes. Frames that a device made
+//! symbols for do without directions: they are what the processor makes of a package that has none.
 //!
 //! The public modules hold no functions: they are the description of the wire, each beside the code that does it.
 //!
@@ -54,9 +58,11 @@
 
 mod assumed;
 mod calibrate;
+mod cancel;
 pub mod chunk;
 pub mod coder;
 mod cut;
+mod directions;
 mod disturb;
 mod error;
 pub mod exceptions;
@@ -81,6 +87,7 @@ mod writer;
 pub use assumed::{ASSUMED_HAAR, ASSUMED_SCALAR, RATE_LIST, mode_for, settings_of};
 pub use calibrate::{Calibration, Weights, calibrate};
 pub use cut::{Curve, CutPackage, Loss, Origin};
+pub use directions::Directions;
 pub use disturb::{disturb, planes};
 pub use error::FfError;
 pub use frame::Frame;
@@ -91,6 +98,7 @@ pub use reader::{FrameReader, PackedSymbols, ReadChunk, Scope, Symbols};
 pub use writer::{DeviceChunk, FrameWriter, Sequence, Steps};
 
 use bps_types::{DataType, HostTensor};
+use cancel::Aim;
 use format::Header;
 use geometry::Dims;
 use rayon::prelude::*;
@@ -254,19 +262,21 @@ pub fn encode(settings: &Settings<'_>, tensor: &HostTensor) -> Result<Vec<u8>, F
         }
         None => recipe.step,
     };
-    encode_rows(&recipe, choice, elements, row_step, settings.bound)
+    let aim = if settings.entropy == Entropy::Rans && !recipe.in_band { cut.aim(settings.mode) } else { None };
+    encode_rows(&recipe, choice, elements, row_step, settings.bound, aim)
 }
 
 /// The elements of a chunk, with their row's step.
 type Part<'a> = (f32, &'a [[u8; 4]]);
 
-/// Encodes rows, each with channels one after another, in steps by row.
+/// Encodes rows, each with channels one after another, in steps by row. With an aim errors cancel along its directions.
 fn encode_rows(
     recipe: &Recipe<'_>,
     choice: Choice,
     elements: &[[u8; 4]],
     row_step: impl Fn(usize, &[[u8; 4]]) -> f32,
     bound: Option<f32>,
+    aim: Option<&Aim>,
 ) -> Result<Vec<u8>, FfError> {
     let dims = recipe.dims;
     let rows = elements.chunks(dims.row_elements().max(1)).enumerate().map(|(index, row)| (row_step(index, row), row));
@@ -276,7 +286,7 @@ fn encode_rows(
     let encode_run = |(run, parts): (usize, &[Part<'_>])| {
         let first = run * run_chunks;
         let symbols =
-            |(chunk, (step, part)): (usize, &(f32, &[[u8; 4]]))| chunk::symbols(recipe, chunk, part, *step, bound);
+            |(chunk, (step, part)): (usize, &(f32, &[[u8; 4]]))| chunk::symbols(recipe, chunk, part, *step, bound, aim);
         chunk::encode(recipe, first, (first..).zip(parts).map(symbols).collect())
     };
     let runs = each(dims, parts.chunks(run_chunks).enumerate().collect(), encode_run)?;

@@ -230,6 +230,7 @@ fn with_a_package_both_sides_make_the_same_bytes() {
         modes: &Mode::ALL,
         rates: &[8, 10],
         weights: &Weights::default(),
+        directions: None,
     })
     .unwrap();
     for best in Mode::ALL {

@@ -10,6 +10,7 @@ mod plan;
 pub(super) mod probe;
 mod report;
 mod show;
+mod slopes;
 pub(super) mod subject;
 pub(super) mod svg;
 pub(super) mod value;

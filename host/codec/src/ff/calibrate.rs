@@ -2,12 +2,14 @@
 //! and which weights bands have, the caller measures with the model.
 
 use super::cut::{Curve, CutData, CutPackage, MULTIPLIER_MAX, ModeData, Origin, RateData};
+use super::directions::Directions;
 use super::geometry::{Bands, Dims};
 use super::quant::{STEP_MAX, STEP_MIN, rate_factor, root_mean_square};
 use super::rans::TOTAL;
+use super::recipe::{Choice, Recipe};
 use super::survey::{Counts, Survey};
 use super::token::TOKENS;
-use super::{FfError, Mode, Order, RATES, Settings, encode, turned};
+use super::{Entropy, FfError, Mode, Order, RATES, Settings, chunk, encode, turned};
 use bps_types::{DataType, HostTensor};
 use std::borrow::Cow;
 
@@ -40,6 +42,8 @@ pub struct Calibration<'a> {
     pub rates: &'a [u8],
     /// Weights of bands.
     pub weights: &'a Weights,
+    /// Along which errors are to cancel.
+    pub directions: Option<&'a Directions>,
 }
 
 /// Calibrates a cut: steps, classes, bin means, tables and sizes. The best mode at each rate is the one with the least
@@ -68,10 +72,27 @@ pub fn calibrate(what: &Calibration<'_>) -> Result<CutPackage, FfError> {
     let spread = (squares / rows.len().max(1) as f64).sqrt() as f32;
     let base_step = (spread / 32.0).clamp(STEP_MIN * 32.0, STEP_MAX / 32.0 / 256.0);
 
+    let counted = |chooser: Option<&CutPackage>| counted(what, dims, base_step, &rows, chooser);
+    let cut = counted(None)?;
+    let Some(directions) = what.directions else { return with_sizes(cut, dims, &rows) };
+    // Symbols that are chosen to cancel are others than those that rounding gives: the tables are for them.
+    let chooser = cut.with_directions(directions.clone())?;
+    let cut = counted(Some(&chooser))?.with_directions(directions.clone())?;
+    with_sizes(cut, dims, &rows)
+}
+
+/// Counts the symbols of all modes and rates, as `chooser` chooses them or as rounding gives them.
+fn counted(
+    what: &Calibration<'_>,
+    dims: Dims,
+    base_step: f32,
+    rows: &[&[[u8; 4]]],
+    chooser: Option<&CutPackage>,
+) -> Result<CutPackage, FfError> {
     let mut counts = Counts::new();
     let mut modes = Vec::new();
     for &mode in what.modes {
-        modes.push(calibrate_mode(what, mode, dims, base_step, &rows, &mut counts)?);
+        modes.push(calibrate_mode(what, mode, dims, base_step, rows, chooser, &mut counts)?);
     }
     let prior = &CutPackage::data_free()?.data;
     let (before, _) = prior.frequencies.as_chunks::<TOKENS>();
@@ -86,7 +107,7 @@ pub fn calibrate(what: &Calibration<'_>) -> Result<CutPackage, FfError> {
         modes,
         best: vec![None; RATES],
     };
-    with_sizes(CutPackage::new(data)?, dims, &rows)
+    CutPackage::new(data)
 }
 
 /// One row after another, channels one after another.
@@ -104,6 +125,7 @@ fn calibrate_mode(
     dims: Dims,
     base_step: f32,
     rows: &[&[[u8; 4]]],
+    chooser: Option<&CutPackage>,
     counts: &mut Counts,
 ) -> Result<ModeData, FfError> {
     let bands = Bands::of(mode, dims.height, dims.width);
@@ -116,11 +138,22 @@ fn calibrate_mode(
         let ratios = super::recipe::ratios(bands, dims.channels, |band, channel| {
             data.multipliers[band * dims.channels + channel]
         });
-        let found = Survey { dims, bands, steps, ratios, rows }.run(counts);
+        let chosen = chooser.map(|cut| chosen(cut, mode, q, dims, rows)).transpose()?;
+        let found = Survey { dims, bands, steps, ratios, rows, chosen: chosen.as_deref() }.run(counts);
         let curve = Curve { nmse: found.nmse, ..Curve::default() };
         data.rates.push(RateData { q, classes: found.classes, offsets: found.offsets, curve });
     }
     Ok(data)
+}
+
+/// The symbols that an encoder with this package chooses for each row.
+fn chosen(cut: &CutPackage, mode: Mode, q: u8, dims: Dims, rows: &[&[[u8; 4]]]) -> Result<Vec<Vec<i16>>, FfError> {
+    let dims = Dims { rows: 1, ..dims };
+    let (entropy, order) = (Entropy::Rans, Order::Nchw);
+    let choice = Choice { mode, entropy, order, q, bounded: false, plane_classes: false };
+    let recipe = Recipe::new(choice, dims, cut)?;
+    let aim = cut.aim(mode);
+    Ok(rows.iter().map(|row| chunk::symbols(&recipe, 0, row, recipe.step, None, aim).1).collect())
 }
 
 /// Steps go with the inverse root of weights; their geometric mean is one. Weights are noisy, so half of each is its
@@ -172,5 +205,5 @@ fn with_sizes(cut: CutPackage, dims: Dims, rows: &[&[[u8; 4]]]) -> Result<CutPac
             }
         }
     }
-    CutPackage::new(data)
+    cut.with_data(data)
 }

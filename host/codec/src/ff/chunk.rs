@@ -13,6 +13,7 @@
 //! exceptions; else their part is left out. The first packed sequence is the coarsest band, the second all others; where
 //! the map has no details there is no second. With rANS the symbols of all chunks go through the same states.
 
+use super::cancel::Aim;
 use super::coder::{self, Classes, Model};
 use super::error::fault;
 use super::exceptions::{self, Exception};
@@ -59,18 +60,25 @@ impl Head<'_> {
 }
 
 /// Makes symbols of the channels of a chunk, which lie one after another: band after band, channels inside. `step` is the
-/// row's, `bound` the error that no finite element may exceed.
+/// row's, `bound` the error that no finite element may exceed. With an aim, whose package the recipe is of, errors cancel
+/// along its directions; a row with exceptions is left as it is.
 pub(super) fn symbols(
     recipe: &Recipe<'_>,
     chunk: usize,
     bytes: &[[u8; 4]],
     step: f32,
     bound: Option<f32>,
+    aim: Option<&Aim>,
 ) -> (Head<'static>, Vec<i16>) {
     let (first, channels) = recipe.dims.chunk_range(chunk);
     let mut symbols = vec![0i16; recipe.bands.symbols * channels];
-    let exceptions = quantise(recipe, first, bytes, step, bound, &mut symbols).into();
-    let signed = any_negative(&symbols[..recipe.bands.all()[0].plane() * channels]);
+    let exceptions: Cow<'_, [Exception]> = quantise(recipe, first, bytes, step, bound, &mut symbols).into();
+    let is_signed = |symbols: &[i16]| any_negative(&symbols[..recipe.bands.all()[0].plane() * channels]);
+    let mut signed = is_signed(&symbols);
+    if let Some(aim) = aim.filter(|_| exceptions.is_empty()) {
+        aim.choose(recipe, bytes, signed, &mut symbols);
+        signed = is_signed(&symbols);
+    }
     let classes = if recipe.in_band { measured(recipe, channels, &symbols, true) } else { Vec::new() };
     (Head { signed, exceptions, step, classes }, symbols)
 }

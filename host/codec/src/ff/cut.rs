@@ -1,5 +1,7 @@
 //! What calibration knows of one cut: the model that both ends of a frame share.
 
+use super::cancel::Aim;
+use super::directions::Directions;
 use super::quant::{Offsets, STEP_MAX, STEP_MIN};
 use super::rans::Table;
 use super::tables::{CLASSES, Kind, tables};
@@ -100,11 +102,20 @@ pub struct CutPackage {
     pub(super) data: Arc<CutData>,
     pub(super) tables: Arc<Vec<Table>>,
     id: u64,
+    aiming: Option<Arc<Aiming>>,
+}
+
+/// What only encoders use.
+#[derive(Debug)]
+struct Aiming {
+    directions: Directions,
+    /// By mode, made when they are first asked for.
+    aims: [OnceLock<Option<Aim>>; Mode::ALL.len()],
 }
 
 impl PartialEq for CutPackage {
     fn eq(&self, other: &Self) -> bool {
-        self.data == other.data
+        self.data == other.data && self.directions() == other.directions()
     }
 }
 
@@ -145,7 +156,36 @@ impl CutPackage {
         let bytes = stored(&data)?;
         let hash: [u8; 32] = Sha256::digest(&bytes).into();
         let id = hash.first_chunk().map_or(0, |first| u64::from_le_bytes(*first));
-        Ok(Self { data: Arc::new(data), tables: Arc::new(tables), id })
+        Ok(Self { data: Arc::new(data), tables: Arc::new(tables), id, aiming: None })
+    }
+
+    /// The same with other data, and the directions that it has.
+    pub(super) fn with_data(&self, data: CutData) -> Result<Self, FfError> {
+        let new = Self::new(data)?;
+        match self.directions() {
+            Some(directions) => new.with_directions(directions.clone()),
+            None => Ok(new),
+        }
+    }
+
+    /// The same with directions along which an encoder makes errors cancel. The id stays: who decodes need not know of
+    /// them. Errors where they are not for this cut's rows.
+    pub(super) fn with_directions(self, directions: Directions) -> Result<Self, FfError> {
+        directions.check(self.data.shape)?;
+        let aiming = Aiming { directions, aims: Default::default() };
+        Ok(Self { aiming: Some(Arc::new(aiming)), ..self })
+    }
+
+    /// The directions along which an encoder makes errors cancel, where calibration found some.
+    pub fn directions(&self) -> Option<&Directions> {
+        self.aiming.as_ref().map(|aiming| &aiming.directions)
+    }
+
+    /// The directions in the coefficients of a mode.
+    pub(super) fn aim(&self, mode: Mode) -> Option<&Aim> {
+        let aiming = self.aiming.as_ref()?;
+        let aim = || Aim::new(&self.data, &self.tables, &aiming.directions, mode);
+        aiming.aims[mode as usize].get_or_init(aim).as_ref()
     }
 
     /// The package that needs no calibration: frames carry their steps and classes. Errors only if this program was
@@ -212,7 +252,7 @@ impl CutPackage {
         for mode in &mut data.modes {
             mode.rates.iter_mut().for_each(|rate| rate.curve = measured(mode.mode, rate.q, rate.curve));
         }
-        Self::new(data)
+        self.with_data(data)
     }
 
     /// The same, said to be from activations of made-up inputs. The id changes.
@@ -221,7 +261,7 @@ impl CutPackage {
         if let Origin::Calibrated { rows } = data.origin {
             data.origin = Origin::MadeUp { rows };
         }
-        Self::new(data)
+        self.with_data(data)
     }
 
     /// The same with these modes as the best, by rate, and without what is not among them. The id changes.
@@ -237,7 +277,7 @@ impl CutPackage {
             mode.rates.retain(|rate| best(rate.q) == Some(mode.mode) || kept.contains(&mode.mode));
         }
         data.modes.retain(|mode| !mode.rates.is_empty());
-        Self::new(data)
+        self.with_data(data)
     }
 
     pub(super) fn mode(&self, mode: Mode) -> Option<&ModeData> {

@@ -7,10 +7,13 @@
 //! +------------+--------------+------------------------+------------------------+
 //! ```
 //!
-//! The last digit of the first word is the version. Everything is little-endian.
+//! The last digit of the first word is the version. Everything is little-endian. Version 2 has, behind that in the body, one
+//! list more: of each cut the [directions](super::Directions) along which encoders make errors cancel, or none. A file is
+//! of version 1 where no cut has any, and both are read.
 
 use super::FfError;
 use super::cut::{CutData, CutPackage};
+use super::directions::Directions;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -19,6 +22,8 @@ pub const PACKAGE_BYTES_MAX: usize = 64 << 20;
 /// Most cuts of a file.
 const CUTS_MAX: usize = 4_096;
 const MAGIC: [u8; 8] = *b"BPSFFPK1";
+/// With directions.
+const MAGIC_DIRECTIONS: [u8; 8] = *b"BPSFFPK2";
 
 /// The packages of a model's cuts.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,12 +85,17 @@ impl Package {
     /// The file. Errors where it would be larger than [`PACKAGE_BYTES_MAX`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, FfError> {
         let body = Body { model: self.model, cuts: self.cuts.iter().map(|cut| &*cut.data).collect() };
-        let body = postcard::to_stdvec(&body).map_err(|e| refuse("body", e.to_string()))?;
+        let mut body = postcard::to_stdvec(&body).map_err(|e| refuse("body", e.to_string()))?;
+        let directions: Vec<Option<&Directions>> = self.cuts.iter().map(CutPackage::directions).collect();
+        let has_directions = directions.iter().any(Option::is_some);
+        if has_directions {
+            body.extend(postcard::to_stdvec(&directions).map_err(|e| refuse("directions", e.to_string()))?);
+        }
         if body.len() + MAGIC.len() + 8 > PACKAGE_BYTES_MAX {
             return Err(refuse("file", format!("more than {PACKAGE_BYTES_MAX} bytes")));
         }
         let mut file = Vec::with_capacity(MAGIC.len() + 8 + body.len());
-        file.extend(MAGIC);
+        file.extend(if has_directions { MAGIC_DIRECTIONS } else { MAGIC });
         file.extend((body.len() as u32).to_le_bytes());
         file.extend(body);
         let crc = crc32c::crc32c(&file);
@@ -101,8 +111,9 @@ impl Package {
         let Some((head, rest)) = file.split_first_chunk::<12>() else {
             return Err(refuse("head", format!("12 bytes expected, got {}", file.len())));
         };
-        if head[..8] != MAGIC {
-            return Err(refuse("head", "not an FF package of version 1".to_owned()));
+        let has_directions = head[..8] == MAGIC_DIRECTIONS;
+        if head[..8] != MAGIC && !has_directions {
+            return Err(refuse("head", "not an FF package of version 1 or 2".to_owned()));
         }
         let body_bytes = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
         let Some((body, crc)) = rest.split_last_chunk::<4>().filter(|(body, _)| body.len() == body_bytes) else {
@@ -112,12 +123,26 @@ impl Package {
         if said != real {
             return Err(refuse("checksum", format!("{said:08x}, but the bytes have {real:08x}")));
         }
-        let (body, rest) =
+        let (body, mut rest) =
             postcard::take_from_bytes::<Body<CutData>>(body).map_err(|e| refuse("body", e.to_string()))?;
+        let mut directions: Vec<Option<Directions>> = Vec::new();
+        if has_directions {
+            (directions, rest) = postcard::take_from_bytes(rest).map_err(|e| refuse("directions", e.to_string()))?;
+            if directions.len() != body.cuts.len() {
+                return Err(refuse("directions", format!("of {} cuts, not {}", directions.len(), body.cuts.len())));
+            }
+        }
         if !rest.is_empty() {
             return Err(refuse("body", format!("{} bytes behind the last cut", rest.len())));
         }
-        let cuts: Result<Vec<_>, _> = body.cuts.into_iter().map(CutPackage::new).collect();
+        directions.resize(body.cuts.len(), None);
+        let cut = |(data, directions): (CutData, Option<Directions>)| {
+            let cut = CutPackage::new(data)?;
+            let Some(directions) = directions else { return Ok(cut) };
+            let name = cut.name().to_owned();
+            cut.with_directions(directions).map_err(|e| refuse("directions", format!("of {name}: {e}")))
+        };
+        let cuts: Result<Vec<_>, FfError> = body.cuts.into_iter().zip(directions).map(cut).collect();
         Self::new(body.model, cuts?)
     }
 }

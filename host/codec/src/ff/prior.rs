@@ -102,7 +102,7 @@ pub(super) fn make() -> CutData {
             for q in (2..RATES as u8).step_by(2) {
                 let steps = vec![base * rate_factor(q); bands.count() * dims.channels];
                 let rows = [&bytes[..]];
-                Survey { dims, bands, steps, ratios: ratios.clone(), rows: &rows }.run(&mut counts);
+                Survey { dims, bands, steps, ratios: ratios.clone(), chosen: None, rows: &rows }.run(&mut counts);
             }
         }
     }

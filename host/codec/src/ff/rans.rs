@@ -52,8 +52,7 @@ impl Table {
         self.ends.iter().map(|end| i16::from(*end <= place)).sum::<i16>() as u8
     }
 
-    /// Bits that a token costs.
-    #[cfg(test)]
+    /// Bits that a token costs; without end where it has no room.
     pub(super) fn cost(&self, token: u8) -> f64 {
         f64::from(PRECISION) - f64::from(self.span(token).1).log2()
     }

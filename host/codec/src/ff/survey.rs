@@ -70,6 +70,8 @@ pub(super) struct Survey<'a> {
     pub(super) ratios: Vec<[i32; 4]>,
     /// Each with its channels one after another.
     pub(super) rows: &'a [&'a [[u8; 4]]],
+    /// The symbols of each, band after band and channels inside, where an encoder chose them; else coefficients are rounded.
+    pub(super) chosen: Option<&'a [Vec<i16>]>,
 }
 
 /// What a survey found, band after band, channels inside.
@@ -117,7 +119,8 @@ impl Survey<'_> {
         let (dims, bands) = (self.dims, self.bands);
         let mut space = Workspace::new(bands, dims.height, dims.width);
         let mut symbols = vec![0i16; bands.symbols];
-        for row in self.rows {
+        for (number, row) in self.rows.iter().enumerate() {
+            let chosen = self.chosen.and_then(|chosen| chosen.get(number));
             for (channel, source) in row.chunks_exact(dims.plane().max(1)).enumerate() {
                 let plane_step = |band: usize| self.steps[band * dims.channels + channel];
                 let limit = STEPS_MAX * (0..bands.count()).map(plane_step).fold(f32::MAX, f32::min);
@@ -127,7 +130,14 @@ impl Survey<'_> {
                 }
                 space.forward();
                 for (band, shape) in bands.all().iter().enumerate() {
-                    space.quantise(band, plane_step(band), false, &mut symbols[shape.before..][..shape.plane()]);
+                    let symbols = &mut symbols[shape.before..][..shape.plane()];
+                    match chosen {
+                        Some(chosen) => {
+                            let from = bands.start(band, dims.channels) + channel * shape.plane();
+                            symbols.copy_from_slice(&chosen[from..from + shape.plane()]);
+                        }
+                        None => space.quantise(band, plane_step(band), false, symbols),
+                    }
                 }
                 take(source, channel, &mut space, &symbols);
             }

@@ -56,6 +56,12 @@ impl Kind {
         if self == Self::Detail { NEIGHBOURS * PARENTS } else { NEIGHBOURS }
     }
 
+    /// Indices of the tables of all classes.
+    pub(super) fn all_tables(self) -> std::ops::Range<usize> {
+        let first = self.first_table(0);
+        first..first + CLASSES * self.contexts()
+    }
+
     /// Index of the first table of a class.
     pub(super) fn first_table(self, class: u8) -> usize {
         CLASSES * NEIGHBOURS * self as usize + self.contexts() * usize::from(class)
@@ -73,6 +79,12 @@ pub(super) struct Scale {
 }
 
 impl Scale {
+    /// The table of a symbol with this around it.
+    #[inline(always)]
+    pub(super) fn table(&self, around: u16, parent: u8) -> usize {
+        usize::from(self.base + around + NEIGHBOURS as u16 * u16::from(parent))
+    }
+
     /// What a neighbour counts: 0, 1 or 2.
     #[inline(always)]
     pub(super) fn magnitude(&self, symbol: i16) -> u16 {

@@ -6,7 +6,7 @@ mod bounded;
 mod devices;
 mod hostile;
 #[expect(unreachable_pub, reason = "the benchmark includes the file as well")]
-mod maps;
+pub(super) mod maps;
 mod sizes;
 
 const SHAPES: [[usize; 4]; 11] = [
@@ -54,6 +54,7 @@ fn calibrated(shape: [usize; 4], weights: &Weights) -> CutPackage {
         modes: &Mode::ALL,
         rates: &[8, 16, 24],
         weights,
+        directions: None,
     })
     .unwrap()
 }

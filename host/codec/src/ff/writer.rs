@@ -168,6 +168,6 @@ impl<'a> FrameWriter<'a> {
             Some(step) if recipe.in_band => *step,
             _ => recipe.step,
         };
-        encode_rows(recipe, self.choice, tensor.data().as_chunks::<4>().0, row_step, None)
+        encode_rows(recipe, self.choice, tensor.data().as_chunks::<4>().0, row_step, None, None)
     }
 }

@@ -133,6 +133,7 @@ fn check_calibrated(device: &OpenDevice, checks: &mut Vec<KernelCheck>) -> Resul
         modes: &Mode::ALL,
         rates: &[8],
         weights: &Weights(vec![(Mode::Scalar, weights(1)), (Mode::Haar1, weights(4)), (Mode::Haar2, weights(7))]),
+        directions: None,
     })
     .map_err(failed)?;
     for mode in Mode::ALL {

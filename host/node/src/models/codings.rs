@@ -243,6 +243,7 @@ mod tests {
             modes: &[bps_codec::ff::Mode::Haar1],
             rates: &[8, 16],
             weights: &bps_codec::ff::Weights::default(),
+            directions: None,
         });
         let loss = bps_codec::ff::Loss { mean: 0.001, low: 0.0, high: 0.002 };
         let package = package.unwrap().with_losses(|_, q| (q == 16).then_some(loss)).unwrap();

@@ -14,14 +14,19 @@ const COUNT_NANOS: f64 = 45.0;
 /// Memory for activations.
 const BYTES_MAX: usize = 1 << 30;
 
-/// Shares of the time: tables, tail runs for weights, choosing steps. The rest is for errors and losses.
+/// To copy an element of a row that is moved.
+const MOVE_NANOS: f64 = 2.0;
+/// Shares of the time: tables, tail runs for weights and for slopes, choosing steps. The rest is for errors and losses.
 const TABLES: f64 = 0.3;
-const WEIGHTS: f64 = 0.2;
+const WEIGHTS: f64 = 0.1;
+const SLOPES: f64 = 0.2;
 const CHOOSING: f64 = 0.1;
 
 /// Rows for tail runs: more tell little more, and with fewer there are fewer runs first.
 const PROBE_ROWS_MAX: usize = 16;
 const PROBE_ROWS_WANTED: usize = 4;
+/// Rows whose slopes are taken: with fewer they are those of these rows alone.
+const SLOPE_ROWS: (usize, usize) = (8, 96);
 /// Rows that steps are chosen with.
 const CHOOSE_ROWS: (usize, usize) = (4, 64);
 /// Rates at which they are compared.
@@ -63,6 +68,8 @@ pub(super) struct Plan {
     pub(super) probes: usize,
     /// Rows of each of them.
     pub(super) probe_rows: usize,
+    /// Rows whose slopes are taken, a run for each element; 0: errors do not cancel.
+    pub(super) slope_rows: usize,
     /// Rows that steps are chosen with, from those for tables.
     pub(super) choose_rows: usize,
     /// Rows for errors and losses.
@@ -95,15 +102,17 @@ impl Plan {
             probes = 0;
         }
         let probe_rows = (run_rows / probes.max(1)).clamp(1, PROBE_ROWS_MAX).min(tables);
+        let slope_rows = affordable(SLOPES, elements * (tail + elements * MOVE_NANOS)).min(tables).min(SLOPE_ROWS.1);
+        let slope_rows = if task.probes == 0 || slope_rows < SLOPE_ROWS.0 { 0 } else { slope_rows };
         let compared = 2.0 * modes * COMPARED.len() as f64;
         let choose_rows = affordable(CHOOSING, compared * coded).clamp(CHOOSE_ROWS.0, CHOOSE_ROWS.1).min(tables);
 
-        let rest = 1.0 - TABLES - WEIGHTS - CHOOSING;
+        let rest = 1.0 - TABLES - WEIGHTS - SLOPES - CHOOSING;
         let most = task.rows.1.min(fitting.max(TEST_ROWS_MIN)).max(1);
         let rows = |stride: usize| affordable(rest, (modes * task.rates.div_ceil(stride) as f64 + 1.0) * coded + head);
         let stride = [1, 2].into_iter().find(|stride| rows(*stride) >= most.min(TEST_ROWS_WANTED)).unwrap_or(4);
         let tests = rows(stride).max(TEST_ROWS_MIN).min(most);
-        Self { tables: tables.min(task.rows.0.max(1)), probes, probe_rows, choose_rows, tests, stride }
+        Self { tables: tables.min(task.rows.0.max(1)), probes, probe_rows, slope_rows, choose_rows, tests, stride }
     }
 }
 
@@ -130,7 +139,8 @@ mod tests {
     #[test]
     fn a_small_net_is_measured_whole() {
         let plan = Plan::of(&task(false, 20.0));
-        let whole = Plan { tables: 256, probes: 64, probe_rows: 16, choose_rows: 64, tests: 256, stride: 1 };
+        let whole =
+            Plan { tables: 256, probes: 64, probe_rows: 16, slope_rows: 96, choose_rows: 64, tests: 256, stride: 1 };
         assert_eq!(plan, whole);
         assert_eq!(Plan::of(&Task { probes: 0, ..task(false, 20.0) }).probes, 0);
         assert_eq!(Plan::of(&Task { planes: (1, 10), ..task(false, 20.0) }).probes, 10);

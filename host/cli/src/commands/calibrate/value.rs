@@ -1,6 +1,7 @@
 //! One value of the model, from its activations to its package.
 //!
 //! 1. Half of the rows give activations for tables, and by [`probe`] weights for steps.
+//!    Where a run for each element of a few rows can be paid for, [`slopes`] gives the directions along which errors cancel.
 //! 2. Each mode has equal or weighted steps, whichever needs fewer bits at equal output error; seen on the same half.
 //! 3. The other half goes through every mode at the rates on offer, from the middle to the coarse ones and then to the fine
 //!    ones. A mode is not followed where it loses more than 20 points (or, where nothing is judged, more than half of the
@@ -17,9 +18,9 @@ use super::loss::{Answer, Judge};
 use super::measure::{Effect, Trial, answers, shaped};
 use super::net::{Net, Place, Row};
 use super::plan::{COMPARED, Plan, Task};
-use super::probe;
+use super::{probe, slopes};
 use anyhow::{Context, Result};
-use bps_codec::ff::{self, Curve, CutPackage, Loss, Mode, Order, RATE_LIST, Weights};
+use bps_codec::ff::{self, Curve, CutPackage, Directions, Loss, Mode, Order, RATE_LIST, Weights};
 use bps_types::HostTensor;
 use std::collections::BTreeMap;
 
@@ -62,6 +63,13 @@ pub(in crate::commands) struct Calibrated {
     pub(super) at_int8: Option<(f32, bool)>,
 }
 
+/// What a value's tables are made from.
+struct Samples<'a> {
+    place: &'a Place,
+    tensors: &'a [HostTensor],
+    directions: Option<&'a Directions>,
+}
+
 /// Effects by mode and rate.
 type Effects = BTreeMap<(Mode, u8), Effect>;
 
@@ -83,12 +91,16 @@ impl Bench<'_> {
             }
         };
         done(0.3);
+        let slope_rows: Vec<&Row> = even(tables.len(), plan.slope_rows).map(|at| &tables[at]).collect();
+        let directions = slopes::directions(self.net, place, &slope_rows)?;
+        done(0.4);
+        let samples = Samples { place, tensors: &samples, directions: directions.as_ref() };
         let weights = match weights {
-            Some(weights) => self.worthwhile(place, &modes, &samples, &tables, plan.choose_rows, weights)?,
+            Some(weights) => self.worthwhile(&samples, &modes, &tables, plan.choose_rows, weights)?,
             None => Weights::default(),
         };
         done(0.5);
-        let package = self.package(place, &modes, &samples, &RATE_LIST, &weights)?;
+        let package = self.package(&samples, &modes, &RATE_LIST, &weights)?;
         let trial = Trial {
             net: self.net,
             place,
@@ -135,35 +147,29 @@ impl Bench<'_> {
         })
     }
 
-    fn package(
-        &self,
-        place: &Place,
-        modes: &[Mode],
-        samples: &[HostTensor],
-        rates: &[u8],
-        weights: &Weights,
-    ) -> Result<CutPackage> {
+    fn package(&self, samples: &Samples<'_>, modes: &[Mode], rates: &[u8], weights: &Weights) -> Result<CutPackage> {
+        let &Samples { place, tensors: samples, directions } = samples;
         let (model, name, order) = (self.net.graph().digest, place.name.as_str(), Order::Nchw);
-        let what = ff::Calibration { name, model, samples, order, modes, rates, weights };
+        let what = ff::Calibration { name, model, samples, order, modes, rates, weights, directions };
         ff::calibrate(&what).with_context(|| format!("value {name} cannot be calibrated"))
     }
 
     /// The weights of those modes that need fewer bits with them.
     fn worthwhile(
         &self,
-        place: &Place,
+        samples: &Samples<'_>,
         modes: &[Mode],
-        samples: &[HostTensor],
         tables: &[Row],
         rows: usize,
         weights: Weights,
     ) -> Result<Weights> {
+        let place = samples.place;
         let rows: Vec<&Row> = even(tables.len(), rows).map(|at| &tables[at]).collect();
         let clean = answers(&self.net.tail(place.cut, &rows)?)?;
         let (net, clean) = (self.net, clean.iter().collect());
         let trial = Trial { net, place, rows, numbers: Vec::new(), clean, judge: &Judge::Nothing };
-        let flat = self.package(place, modes, samples, &COMPARED, &Weights::default())?;
-        let weighted = self.package(place, modes, samples, &COMPARED, &weights)?;
+        let flat = self.package(samples, modes, &COMPARED, &Weights::default())?;
+        let weighted = self.package(samples, modes, &COMPARED, &weights)?;
         let points = |package: &CutPackage, mode| -> Result<Vec<choose::Point>> {
             COMPARED.iter().map(|q| trial.ff(package, mode, *q).map(|e| (e.bits, e.output_nmse))).collect()
         };

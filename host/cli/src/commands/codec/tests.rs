@@ -84,7 +84,8 @@ fn package() -> Package {
         let samples: Vec<_> = (1..4).map(|rows| maps(&[rows, 6, 8, 8])).collect();
         let (samples, weights) = (&samples[..], &Weights::default());
         let (modes, rates, order) = (&Mode::ALL, &[8, 16][..], Order::Nchw);
-        calibrate(&Calibration { name, model: [7; 32], samples, order, modes, rates, weights }).unwrap()
+        calibrate(&Calibration { name, model: [7; 32], samples, order, modes, rates, weights, directions: None })
+            .unwrap()
     };
     Package::new([7; 32], vec![cut("block1"), cut("block2")]).unwrap()
 }

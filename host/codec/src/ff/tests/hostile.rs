@@ -183,6 +183,56 @@ fn package_files_come_back_and_changed_ones_do_not() {
     }
 }
 
+/// Version 2 of the file.
+#[test]
+fn files_with_directions_come_back_and_changed_ones_do_not() {
+    let plain = calibrated([1, 3, 6, 6], &Weights::default());
+    let slopes: Vec<f32> = spots(9, [5, 3, 6, 6]).iter().map(|v| v - 0.3).collect();
+    let directions = Directions::of(&slopes, &[1, 3, 6, 6]).unwrap().unwrap();
+    let cut = plain.clone().with_directions(directions.clone()).unwrap();
+    let of = |cut: &CutPackage| Package::new([7; 32], vec![cut.clone()]).unwrap();
+    let (before, file) = (of(&plain).to_bytes().unwrap(), of(&cut).to_bytes().unwrap());
+    assert_eq!((&before[..8], &file[..8]), (&b"BPSFFPK1"[..], &b"BPSFFPK2"[..]));
+    let again = Package::from_bytes(&file).unwrap();
+    assert_eq!(again, of(&cut));
+    assert_ne!(again, of(&plain));
+    assert_eq!((again.cuts()[0].directions(), again.cuts()[0].id()), (Some(&directions), plain.id()));
+    // What was measured is entered later.
+    let later = cut.with_losses(|_, _| None).unwrap().with_best_and(|_| Some(Mode::Haar1), &[]).unwrap();
+    assert_eq!(later.directions(), Some(&directions));
+    let renamed = |version: u8, file: &[u8]| {
+        let mut file = file.to_vec();
+        file[7] = version;
+        seal(&mut file);
+        Package::from_bytes(&file).unwrap_err().to_string()
+    };
+    assert!(renamed(b'1', &file).contains("behind the last cut"));
+    assert!(renamed(b'2', &before).starts_with("package, directions"));
+    assert_eq!(renamed(b'3', &file), "package, head: not an FF package of version 1 or 2");
+    let mut dice = Dice(4);
+    let (mut taken, mut refused) = (0, 0);
+    for _ in 0..1_000 {
+        let mut bytes = file.clone();
+        // Mostly among the directions, which stand at the end.
+        let at = bytes.len() - 1 - (dice.roll() * 600.0) as usize;
+        bytes[at] = (dice.roll() * 256.0) as u8;
+        seal(&mut bytes);
+        match Package::from_bytes(&bytes) {
+            Err(_) => refused += 1,
+            Ok(read) => {
+                taken += 1;
+                let settings = Settings { package: Some(&read.cuts()[0]), ..Settings::new(Mode::Haar2, 16) };
+                let given = maps_of(1, [1, 3, 6, 6]);
+                back(&encode(&settings, &given).unwrap(), given.shape(), settings.package);
+            }
+        }
+    }
+    assert!(taken > 100 && refused > 5, "{taken} taken, {refused} refused");
+    for length in (0..file.len()).step_by(97) {
+        assert!(Package::from_bytes(&file[..length]).is_err());
+    }
+}
+
 #[test]
 fn packages_are_checked() {
     let good = calibrated([1, 2, 4, 4], &Weights::default());

@@ -41,6 +41,7 @@ fn frames_weigh_what_their_model_says() {
         modes: &Mode::ALL,
         rates: &[10, 16, 21],
         weights: &Weights::default(),
+        directions: None,
     };
     let package = calibrate(&calibration).unwrap();
     let given = maps_of(1, shape);
@@ -108,8 +109,16 @@ fn at_equal_error_ff_is_smaller_than_integers_with_zstd() {
     let rates: Vec<u8> = (0..RATES as u8).collect();
     let samples: Vec<_> = (0..4).map(|seed| maps_of(60 + seed, shape)).collect();
     let (samples, order, weights) = (&samples[..], Order::Nchw, &Weights::default());
-    let calibration =
-        Calibration { name: "c", model: [0; 32], samples, order, modes: &Mode::ALL, rates: &rates, weights };
+    let calibration = Calibration {
+        name: "c",
+        model: [0; 32],
+        samples,
+        order,
+        modes: &Mode::ALL,
+        rates: &rates,
+        weights,
+        directions: None,
+    };
     let package = calibrate(&calibration).unwrap();
     let given = maps_of(1, shape);
     let values = given.to_f32().unwrap();

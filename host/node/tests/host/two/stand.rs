@@ -196,6 +196,7 @@ pub(crate) fn calibration(graph: &Graph) -> Vec<u8> {
             modes: &[ff::Mode::Haar1],
             rates: &[4],
             weights: &ff::Weights::default(),
+            directions: None,
         };
         cuts.push(ff::calibrate(&what).expect("a package"));
     }

@@ -135,7 +135,8 @@ fn settings(codec: &'static CodecSpec) -> Vec<Way> {
 fn calibrated(samples: &[HostTensor]) -> Result<Package> {
     let model = [0; 32];
     let (modes, rates, weights) = (&Mode::ALL[..], &RATE_LIST[..], &Weights::default());
-    let what = ff::Calibration { name: NAME, model, samples, order: Order::Nchw, modes, rates, weights };
+    let (order, directions) = (Order::Nchw, None);
+    let what = ff::Calibration { name: NAME, model, samples, order, modes, rates, weights, directions };
     let cut = ff::calibrate(&what).context("the made-up activation cannot be calibrated")?;
     let best: Vec<Option<Mode>> = (0..ff::RATES as u8).map(|q| cut.best_mode(q)).collect();
     let cut = cut.with_best_and(|q| best.get(usize::from(q)).copied().flatten(), &[Mode::Scalar])?;
