@@ -47,7 +47,8 @@ fn told_of_helper(edge: &Host) -> Vec<(Nanos, Nanos)> {
 fn shared(a: &Host, b: &Host) -> usize {
     let theirs = told_of_helper(b);
     let same = |(began, took): &&(Nanos, Nanos)| {
-        theirs.iter().any(|(at, long)| long == took && at.0.abs_diff(began.0) < Nanos::from_millis(20).0)
+        // To the nanosecond as long; when, is as exact as hosts know each other's clocks on a machine that stalls.
+        theirs.iter().any(|(at, long)| long == took && at.0.abs_diff(began.0) < Nanos::from_millis(500).0)
     };
     told_of_helper(a).iter().filter(same).count()
 }
