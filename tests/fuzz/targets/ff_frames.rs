@@ -120,6 +120,7 @@ fn calibrated() -> &'static CutPackage {
             modes: &Mode::ALL,
             rates: &[8, 16],
             weights: &Weights::default(),
+            directions: None,
         })
         .expect("samples fit together")
     })

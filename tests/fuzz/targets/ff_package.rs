@@ -3,7 +3,9 @@
 
 #![no_main]
 
-use bps_codec::ff::{Calibration, CutPackage, Mode, Order, Package, Settings, Weights, calibrate, decode, encode};
+use bps_codec::ff::{
+    Calibration, CutPackage, Directions, Mode, Order, Package, Settings, Weights, calibrate, decode, encode,
+};
 use bps_fuzz::{Input, seed, within};
 use bps_types::HostTensor;
 use libfuzzer_sys::fuzz_target;
@@ -89,6 +91,8 @@ fn swapped(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 
 fn cut(name: &str, shape: [usize; 4], modes: &[Mode], rates: &[u8]) -> CutPackage {
     let sample = HostTensor::from_f32(shape.to_vec(), &maps::spots(5, shape)).expect("as long as it says");
+    let slopes = [maps::spots(6, shape), maps::spots(7, shape)].concat();
+    let directions = Directions::of(&slopes, &shape).expect("slopes fit the shape");
     calibrate(&Calibration {
         name,
         model: [7; 32],
@@ -97,6 +101,7 @@ fn cut(name: &str, shape: [usize; 4], modes: &[Mode], rates: &[u8]) -> CutPackag
         modes,
         rates,
         weights: &Weights::default(),
+        directions: directions.as_ref(),
     })
     .expect("samples fit together")
 }
