@@ -107,15 +107,14 @@ impl Shelf {
         let needed = list.files.iter().fold(list.manifest.len() as u64, |sum, file| sum.saturating_add(file.bytes));
         let given_up = evict(&others, needed, self.bytes_max, keep)
             .ok_or_else(|| format!("no room for {needed} bytes of {}", self.bytes_max))?;
-        for digest in &given_up {
-            self.discard(digest);
-        }
         let (folder, whole) = (self.part(&offer.digest), self.whole(&offer.digest));
         files::clear(&folder, &list.files)?;
         let lacking = needed.saturating_sub(files::bytes_of(&list.files, &[&folder, &whole]));
-        if let Some(free) = state_dir::free_bytes(&self.root).filter(|free| lacking.saturating_add(SPARE_BYTES) > *free)
-        {
-            return Err(format!("{free} bytes are free on the disk, {lacking} are to come, {SPARE_BYTES} stay free"));
+        let freed = others.iter().filter(|item| given_up.contains(&item.digest)).map(|item| item.bytes).sum();
+        // Before anything is given up, so that nothing is in vain.
+        fits_on_disk(lacking, freed, state_dir::free_bytes(&self.root))?;
+        for digest in &given_up {
+            self.discard(digest);
         }
         let origin =
             Origin { name: offer.name.clone(), peer: offer.peer_name.clone(), fingerprint: offer.peer.to_string() };
@@ -204,6 +203,16 @@ impl Shelf {
 
     fn part(&self, digest: &[u8; 32]) -> PathBuf {
         self.root.join(format!("{}{PART}", hex(digest)))
+    }
+}
+
+/// Whether so many bytes fit where some are free, once others are freed. Where nobody knows, that is found while writing.
+fn fits_on_disk(lacking: u64, freed: u64, free: Option<u64>) -> Result<(), String> {
+    match free {
+        Some(free) if lacking.saturating_add(SPARE_BYTES) > free.saturating_add(freed) => {
+            Err(format!("{free} bytes are free on the disk, {lacking} are to come, {SPARE_BYTES} stay free"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -3,6 +3,8 @@
 //! Costs follow from counted operations and elements at the speed of two cores of a current processor, never from a clock:
 //! the same call makes the same plan, and so the same file, everywhere. A slower machine takes longer than `--seconds`.
 
+use super::slopes::SLOPES_MAX;
+
 /// One floating-point operation of a layer.
 const FLOP_NANOS: f64 = 0.008;
 /// What a row costs besides: layers, the hand-over.
@@ -103,6 +105,8 @@ impl Plan {
         }
         let probe_rows = (run_rows / probes.max(1)).clamp(1, PROBE_ROWS_MAX).min(tables);
         let slope_rows = affordable(SLOPES, elements * (tail + elements * MOVE_NANOS)).min(tables).min(SLOPE_ROWS.1);
+        // They are held twice.
+        let slope_rows = slope_rows.min(BYTES_MAX / 4 / (8 * SLOPES_MAX * task.elements).max(1));
         let slope_rows = if task.probes == 0 || slope_rows < SLOPE_ROWS.0 { 0 } else { slope_rows };
         let compared = 2.0 * modes * COMPARED.len() as f64;
         let choose_rows = affordable(CHOOSING, compared * coded).clamp(CHOOSE_ROWS.0, CHOOSE_ROWS.1).min(tables);

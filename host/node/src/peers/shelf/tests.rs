@@ -24,6 +24,14 @@ fn the_longest_unused_goes_first_and_only_as_many_as_needed() {
     assert_eq!(of(u64::MAX, &[]), None);
 }
 
+#[test]
+fn a_disk_keeps_room_for_others() {
+    let fits = |lacking, freed, free| fits_on_disk(lacking, freed, free).is_ok();
+    assert!(fits(0, 0, Some(SPARE_BYTES)) && !fits(1, 0, Some(SPARE_BYTES)));
+    assert!(fits(10, 10, Some(SPARE_BYTES)) && !fits(11, 10, Some(SPARE_BYTES)), "what is given up counts");
+    assert!(fits(u64::MAX, 0, None) && !fits(u64::MAX, 0, Some(u64::MAX - 1)));
+}
+
 /// A model as its giver has it: offer, list, and what the files hold.
 struct Given {
     offer: Offer,
