@@ -48,7 +48,8 @@
 //! A device with kernels goes from elements to packed symbols, and back from symbols, by itself. What it must know and what
 //! it leaves to the processor is in [`FrameWriter`] and [`FrameReader`]. Where it states its steps it may sum up a row's
 //! squares in another order, so that a step differs in its last bits; all else is the same bytes. Frames that a device made
-//! symbols for do without directions: they are what the processor makes of a package that has none.
+//! symbols for do without directions. Tables of a package that has them were counted from symbols that an encoder chose, so
+//! that such frames may take more bits than those of one without; how many was not measured.
 //!
 //! The public modules hold no functions: they are the description of the wire, each beside the code that does it.
 //!
