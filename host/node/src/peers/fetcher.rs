@@ -229,11 +229,7 @@ impl Fetcher {
                 let shelf = self.shelf.clone();
                 let written = blocking(move || shelf.append(&digest, &file, offset, &data)).await;
                 match written.and_then(|result| result) {
-                    Err(reason) => {
-                        // A disk that is full needs the room for what else is kept there.
-                        self.let_go(digest, Shelf::discard_partial).await;
-                        self.fail(&reason);
-                    }
+                    Err(reason) => self.fail(&reason),
                     Ok(()) if complete => self.finish().await,
                     Ok(()) => self.ask(),
                 }

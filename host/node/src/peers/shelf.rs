@@ -132,7 +132,8 @@ impl Shelf {
     /// Keeps a piece of a file.
     ///
     /// # Errors
-    /// Where the disk fails, or the file is whole now and has not its digest: then it is thrown away. For people.
+    /// Where the disk fails: then all that has come of the model is thrown away. Or the file is whole now and has not its
+    /// digest: then it alone is. For people.
     pub(super) fn append(&self, digest: &[u8; 32], file: &ModelFile, offset: u64, data: &Bytes) -> Result<(), String> {
         let folder = self.part(digest);
         let path = folder.join(&file.name);
@@ -142,7 +143,11 @@ impl Shelf {
             file.seek(SeekFrom::Start(offset))?;
             file.write_all(data)
         };
-        written().map_err(|e| format!("{}: {e}", path.display()))?;
+        if let Err(error) = written() {
+            // A disk that is full needs the room for what else is kept there.
+            self.discard_partial(digest);
+            return Err(format!("{}: {error}", path.display()));
+        }
         if offset + data.len() as u64 == file.bytes { files::check_whole(&folder, file) } else { Ok(()) }
     }
 

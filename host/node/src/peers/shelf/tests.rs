@@ -172,6 +172,18 @@ fn a_file_that_is_not_what_was_listed_is_thrown_away_alone() {
 }
 
 #[test]
+fn what_cannot_be_written_leaves_nothing() {
+    let state = tempfile::tempdir().unwrap();
+    let shelf = Shelf::new(state.path(), ROOM);
+    let given = given(7, &["a.bin"]);
+    given.begin(&shelf);
+    given.append_whole(&shelf, 0).unwrap();
+    fs::create_dir(shelf.part(&given.offer.digest).join("a.bin")).unwrap();
+    assert!(given.append_whole(&shelf, 1).unwrap_err().contains("a.bin"));
+    assert!(!shelf.part(&given.offer.digest).exists());
+}
+
+#[test]
 fn what_lies_there_from_before_is_looked_at() {
     let state = tempfile::tempdir().unwrap();
     let shelf = Shelf::new(state.path(), ROOM);
