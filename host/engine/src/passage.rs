@@ -152,7 +152,7 @@ struct Form {
 
 /// Whether a GPU packs with this codec itself.
 fn has_kernel(codec: u8, rate: u8) -> bool {
-    spec(codec).is_some_and(|s| matches!(s.layout, Layout::F16 | Layout::Int8 | Layout::Ff) && s.offers(rate))
+    spec(codec).is_some_and(|spec| kernel::packs(spec) && spec.offers(rate))
 }
 
 /// Encodes a tensor that is on a GPU at a codec's rate; `calibrated` is for FF, `name` for messages.
