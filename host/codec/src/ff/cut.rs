@@ -116,9 +116,7 @@ struct Aiming {
 
 impl PartialEq for CutPackage {
     fn eq(&self, other: &Self) -> bool {
-        self.data == other.data
-            && self.directions() == other.directions()
-            && self.cancelling() == other.cancelling()
+        self.data == other.data && self.directions() == other.directions() && self.cancelling() == other.cancelling()
     }
 }
 

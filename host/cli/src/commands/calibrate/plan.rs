@@ -117,7 +117,9 @@ impl Plan {
 
         let rest = 1.0 - TABLES - WEIGHTS - SLOPES - CHOOSING;
         let most = task.rows.1.min(fitting.max(TEST_ROWS_MIN)).max(1);
-        let rows = |stride: usize| affordable(rest, (codecs * modes * task.rates.div_ceil(stride) as f64 + 1.0) * coded + head);
+        let rows = |stride: usize| {
+            affordable(rest, (codecs * modes * task.rates.div_ceil(stride) as f64 + 1.0) * coded + head)
+        };
         let stride = [1, 2].into_iter().find(|stride| rows(*stride) >= most.min(TEST_ROWS_WANTED)).unwrap_or(4);
         let tests = rows(stride).max(TEST_ROWS_MIN).min(most);
         Self { tables: tables.min(task.rows.0.max(1)), probes, probe_rows, slope_rows, choose_rows, tests, stride }

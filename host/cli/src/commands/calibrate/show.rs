@@ -56,7 +56,8 @@ impl Shown {
         for cut in &self.cuts {
             let shape = cut.shape.map(|s| format!("{s:?}")).unwrap_or_default();
             text += &format!("\n{} {shape}, {} of {} rows\n", table::clean(&cut.name), cut.origin, cut.rows);
-            let headings = ["codec", ">rate", "mode", ">bits", ">95 %", ">NMSE", ">output NMSE", ">loss", "95 % interval"];
+            let headings =
+                ["codec", ">rate", "mode", ">bits", ">95 %", ">NMSE", ">output NMSE", ">loss", "95 % interval"];
             let mut table = Table::new(&headings);
             for (codec, rate) in cut.codecs.iter().flat_map(|of| of.rates.iter().map(move |rate| (of.codec, rate))) {
                 let points = |share: f32| format!("{:.2}", share * 100.0);
@@ -106,7 +107,13 @@ fn cut(cut: &CutPackage) -> ShownCut {
         let rates = curves(package).into_iter().map(|(mode, q, curve)| rate(mode, q, &curve)).collect();
         ShownCodec { codec, rates }
     };
-    ShownCut { name: cut.name().to_owned(), shape: cut.row_shape(), origin, rows, codecs: codecs(cut).map(shown).collect() }
+    ShownCut {
+        name: cut.name().to_owned(),
+        shape: cut.row_shape(),
+        origin,
+        rows,
+        codecs: codecs(cut).map(shown).collect(),
+    }
 }
 
 fn rate(mode: Mode, q: u8, curve: &Curve) -> Rate {
