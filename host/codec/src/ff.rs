@@ -3,7 +3,8 @@
 //! Two families of modes. **FF-S** quantises elements as they are: the least latency. **FF-H** takes one or two levels of
 //! 2x2 [`haar`] first: fewer bits where maps are smooth. Both reconstruct the zero bin at its mean and round with less
 //! than a half, since what follows sums up neighbours: bias costs more than variance. Symbols then go through one of three
-//! [`Entropy`] stages.
+//! [`Entropy`] stages. **FF-C** is FF-H with symbols whose errors cancel at the model's end: fewer bits again for more of the
+//! encoder's time. Its frames are FF-H's, and whoever decodes need not know of it.
 //!
 //! # How a row becomes bytes
 //!
@@ -40,16 +41,16 @@
 //! their intervals ([`CutPackage::with_curves`]), the best mode of each rate ([`CutPackage::with_best_and`]). A weight is
 //! `E[(T J^T r)^2]`, the mean square of a band's row of the outputs' Jacobian, and a step goes with its inverse root. The
 //! directions along which errors cancel are the first eigenvectors of `E[J^T J]` by element; with them tables are counted
-//! from the symbols that an encoder chooses. The packages of all values are one [`Package`] bound to the model's digest; one
-//! from made-up inputs says so ([`Origin::MadeUp`]).
+//! from the symbols that an encoder chooses, so that a value has two packages: one for rounding and, where there are
+//! directions, one beside it for FF-C ([`CutPackage::cancelling`]). The packages of all values are one [`Package`] bound to
+//! the model's digest; one from made-up inputs says so ([`Origin::MadeUp`]).
 //!
 //! # Devices
 //!
 //! A device with kernels goes from elements to packed symbols, and back from symbols, by itself. What it must know and what
 //! it leaves to the processor is in [`FrameWriter`] and [`FrameReader`]. Where it states its steps it may sum up a row's
-//! squares in another order, so that a step differs in its last bits; all else is the same bytes. Frames that a device made
-//! symbols for do without directions. Tables of a package that has them were counted from symbols that an encoder chose, so
-//! that such frames may take more bits than those of one without; how many was not measured.
+//! squares in another order, so that a step differs in its last bits; all else is the same bytes. Symbols whose errors cancel
+//! are chosen by the processor everywhere.
 //!
 //! The public modules hold no functions: they are the description of the wire, each beside the code that does it.
 //!
@@ -85,7 +86,7 @@ pub mod token;
 mod transform;
 mod writer;
 
-pub use assumed::{ASSUMED_HAAR, ASSUMED_SCALAR, RATE_LIST, mode_for, settings_of};
+pub use assumed::{ASSUMED_HAAR, ASSUMED_SCALAR, RATE_LIST, curve_for, mode_for, package_for, settings_of};
 pub use calibrate::{Calibration, Weights, calibrate};
 pub use cut::{Curve, CutPackage, Loss, Origin};
 pub use directions::Directions;
@@ -112,6 +113,8 @@ pub const RATES: usize = 32;
 pub const ID_SCALAR: u8 = 16;
 /// The codec number of FF-H on the wire.
 pub const ID_HAAR: u8 = 17;
+/// The codec number of FF-C on the wire: FF-H with symbols whose errors cancel. Its frames are FF-H's.
+pub const ID_CANCELLING: u8 = 18;
 
 /// Tensors with fewer elements are not worth a second thread.
 const PARALLEL_ELEMENTS: usize = 1 << 17;

@@ -100,7 +100,7 @@ const fn ff_codec(id: u8, name: &'static str, assumed: &'static [(f32, u32)]) ->
     CodecSpec { id, name, rates, lossless: false, for_input: false, layout: Layout::Ff, squeezed: false, assumed }
 }
 
-static CODECS: [CodecSpec; 9] = [
+static CODECS: [CodecSpec; 10] = [
     plain(RAW, "raw", Layout::Plain, false, &[(32.0, 0)]),
     plain(1, "raw-zstd", Layout::Plain, true, &[(24.0, 0)]),
     plain(2, "f16", Layout::F16, false, &[(16.0, 50)]),
@@ -119,6 +119,7 @@ static CODECS: [CodecSpec; 9] = [
     },
     ff_codec(ff::ID_SCALAR, "ff-s", &ff::ASSUMED_SCALAR),
     ff_codec(ff::ID_HAAR, "ff-h", &ff::ASSUMED_HAAR),
+    ff_codec(ff::ID_CANCELLING, "ff-c", &ff::ASSUMED_HAAR),
 ];
 
 /// Every codec, by ascending number.
@@ -139,7 +140,7 @@ mod tests {
     fn numbers_and_names_are_pinned() {
         let all: Vec<_> = codecs().iter().map(|c| (c.id, c.name, c.rates, c.lossless, c.for_input)).collect();
         let ff = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30];
-        let wanted: [(u8, &str, &[u8], bool, bool); 9] = [
+        let wanted: [(u8, &str, &[u8], bool, bool); 10] = [
             (0, "raw", &[], true, false),
             (1, "raw-zstd", &[], true, false),
             (2, "f16", &[], false, false),
@@ -149,6 +150,7 @@ mod tests {
             (6, "jpeg", &[50, 75, 90, 95], false, true),
             (16, "ff-s", &ff, false, false),
             (17, "ff-h", &ff, false, false),
+            (18, "ff-c", &ff, false, false),
         ];
         assert_eq!(all, wanted);
         assert!(spec(7).is_none());
@@ -175,7 +177,7 @@ mod tests {
         let taken = |id: u8| DataType::ALL.into_iter().filter(|t| spec(id).unwrap().takes(*t)).collect::<Vec<_>>();
         assert_eq!((taken(0).len(), taken(1).len()), (14, 13));
         assert!(!taken(1).contains(&DataType::Bytes));
-        assert!([2, 3, 4, 5, 16, 17].into_iter().all(|id| taken(id) == [DataType::Fp32]));
+        assert!([2, 3, 4, 5, 16, 17, 18].into_iter().all(|id| taken(id) == [DataType::Fp32]));
         assert_eq!(taken(6), [DataType::Uint8]);
     }
 }

@@ -7,7 +7,7 @@ use crate::device::OpenDevice;
 use crate::executor::text_of;
 use crate::host::{read_back, upload};
 use crate::passage::pack;
-use bps_codec::{CodecSpec, CodecTiming, Ends, Layout, codecs, decode, encode, fit, measure_one, sample};
+use bps_codec::{CodecSpec, CodecTiming, Ends, Layout, codecs, decode, encode, ff, fit, measure_one, sample};
 use bps_types::{DataType, HostTensor, Packed};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -25,8 +25,8 @@ pub(crate) fn measure(device: &OpenDevice) -> Result<Vec<CodecTiming>, JobError>
     let clock = || u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let slowdown = device.description.slowdown;
     let timing = |codec: &CodecSpec| {
-        // JPEG is made and read by the processor everywhere.
-        let timing = if device.is_cpu() || codec.layout == Layout::Jpeg {
+        // JPEG is made and read by the processor everywhere, and FF-C's symbols are chosen there.
+        let timing = if device.is_cpu() || codec.layout == Layout::Jpeg || codec.id == ff::ID_CANCELLING {
             measure_one(codec, &clock).map_err(|e| JobError::failed(e.to_string()))?
         } else {
             let [small, large] = SIZES;

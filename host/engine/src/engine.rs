@@ -152,7 +152,7 @@ impl Engine {
     }
 
     /// Measures what codecs cost on a device, the way jobs use them; on a GPU that includes moving packed bytes from it and
-    /// to it. Declared slowdown included. Bounded to about 100 ms (longer where kernels must be compiled first). Blocks.
+    /// to it. Declared slowdown included. Some 100 ms (longer where kernels must be compiled first). Blocks.
     pub fn measure_codecs(&self, device: usize) -> Result<Vec<CodecTiming>, EngineError> {
         let name = self.name(device)?;
         let outcome = self.call(device, |worker| codecs::measure(&worker.device))?;

@@ -48,7 +48,18 @@ pub enum Leave {
         rate: u8,
         /// With the model's calibration, which whoever decodes must have too.
         calibrated: bool,
+        /// What becomes of a result that is larger than expected; none: it is as large as it is.
+        cap: Option<SizeCap>,
     },
+}
+
+/// A result that encodes to more bytes than this is encoded again, at coarser rates that the codec offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeCap {
+    /// Of all values together.
+    pub bytes: u64,
+    /// The coarsest rate that may be used; at that one a result is taken however large it is.
+    pub coarsest: u8,
 }
 
 /// What comes out of a job.

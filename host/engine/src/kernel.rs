@@ -10,6 +10,8 @@ use crate::JobError;
 use crate::device::OpenDevice;
 use crate::host::Tensor;
 use crate::model::PixelInput;
+use bps_codec::ff::ID_CANCELLING;
+use bps_codec::{CodecSpec, Layout};
 use burn::backend::wgpu::{CubeTensor, SourceKernel};
 use burn::backend::{Cube, CubeDevice, TensorMetadata};
 use burn::cubecl::client::Client;
@@ -22,6 +24,16 @@ use shader::Shader;
 const WORKGROUP: usize = 256;
 /// Most workgroups along one dimension that every adapter allows.
 const GROUPS_MAX: usize = 65_535;
+
+/// Whether a GPU packs with this codec itself, zstd aside. Symbols whose errors cancel are chosen one after another: on the
+/// processor.
+pub(crate) fn packs(codec: &CodecSpec) -> bool {
+    match codec.layout {
+        Layout::F16 | Layout::Int8 => true,
+        Layout::Ff => codec.id != ID_CANCELLING,
+        Layout::Plain | Layout::Jpeg => false,
+    }
+}
 
 /// Queues a kernel over `invocations`; failures show when a buffer is read or checked.
 /// `info` are the words of its uniform.

@@ -5,7 +5,7 @@ use crate::device::OpenDevice;
 use crate::executor::{At, guard};
 use crate::host::{Tensor, read_back};
 use crate::program::{Program, Values, constant};
-use crate::{JobError, Leave, Model, kernel};
+use crate::{JobError, Leave, Model, SizeCap, kernel};
 use bps_codec::ff::{CutPackage, settings_of};
 use bps_codec::{Layout, encode_with, seal, spec};
 use bps_graph::{Shapes, ValueId};
@@ -57,13 +57,14 @@ impl Passage<'_> {
             let parts = lanes.into_par_iter().map(|lane| guard(self.model, |at| self.results(lane, at)));
             join_rows(parts.collect::<Result<_, _>>()?)?
         };
-        let Leave::Packed { codec, rate, calibrated } = leave else {
+        let Leave::Packed { codec, rate, calibrated, cap } = leave else {
             return Ok(Outcome { tensors, ..Outcome::default() });
         };
-        let form = Form { codec, rate, calibrated };
         let started = Instant::now();
-        let packed = self.leave.iter().zip(&tensors).map(|(id, tensor)| self.encode(*id, form, tensor));
-        let packed = packed.collect::<Result<_, _>>()?;
+        let packed = capped(codec, rate, cap, |rate| {
+            let form = Form { codec, rate, calibrated };
+            self.leave.iter().zip(&tensors).map(|(id, tensor)| self.encode(*id, form, tensor)).collect()
+        })?;
         Ok(Outcome { packed, encode: started.elapsed(), ..Outcome::default() })
     }
 
@@ -77,7 +78,7 @@ impl Passage<'_> {
             outcome.decode = started.elapsed();
         }
         self.program.run(&mut values, self.layers.clone(), &lane.shapes, at, &mut |_| Ok(()))?;
-        let Leave::Packed { codec, rate, calibrated } = leave else {
+        let Leave::Packed { codec, rate, calibrated, cap } = leave else {
             let tensors = self.leave.iter().map(|id| self.result(&values, *id, &lane.shapes));
             outcome.tensors = tensors.collect::<Result<_, _>>()?;
             return Ok(outcome);
@@ -85,9 +86,10 @@ impl Passage<'_> {
         // Layers that still run would otherwise count as encoding.
         self.device.sync()?;
         let started = Instant::now();
-        let form = Form { codec, rate, calibrated };
-        let packed = self.leave.iter().map(|id| self.pack(&values, *id, &lane.shapes, form));
-        outcome.packed = packed.collect::<Result<_, _>>()?;
+        outcome.packed = capped(codec, rate, cap, |rate| {
+            let form = Form { codec, rate, calibrated };
+            self.leave.iter().map(|id| self.pack(&values, *id, &lane.shapes, form)).collect()
+        })?;
         outcome.encode = started.elapsed();
         Ok(outcome)
     }
@@ -142,6 +144,27 @@ impl Passage<'_> {
     }
 }
 
+/// Encodes, and again at coarser rates while the result is larger than its cap. Each time twice as many of the rates that
+/// the codec offers are passed over, so that a few tries reach the coarsest: a link waits for what comes out.
+fn capped(
+    codec: u8,
+    rate: u8,
+    cap: Option<SizeCap>,
+    encode: impl Fn(u8) -> Result<Vec<Packed>, JobError>,
+) -> Result<Vec<Packed>, JobError> {
+    let mut packed = encode(rate)?;
+    let Some((cap, spec)) = cap.zip(spec(codec)) else { return Ok(packed) };
+    let coarser: Vec<u8> = spec.rates.iter().copied().filter(|r| *r > rate && *r <= cap.coarsest).collect();
+    let (mut at, mut step) = (0, 1);
+    while packed.iter().map(|one| one.data.len() as u64).sum::<u64>() > cap.bytes && at < coarser.len() {
+        packed = encode(coarser[at])?;
+        // From the last one there is nowhere to go.
+        at = if at + 1 == coarser.len() { coarser.len() } else { (at + step).min(coarser.len() - 1) };
+        step *= 2;
+    }
+    Ok(packed)
+}
+
 /// How values leave.
 #[derive(Clone, Copy)]
 struct Form {
@@ -152,7 +175,7 @@ struct Form {
 
 /// Whether a GPU packs with this codec itself.
 fn has_kernel(codec: u8, rate: u8) -> bool {
-    spec(codec).is_some_and(|s| matches!(s.layout, Layout::F16 | Layout::Int8 | Layout::Ff) && s.offers(rate))
+    spec(codec).is_some_and(|spec| kernel::packs(spec) && spec.offers(rate))
 }
 
 /// Encodes a tensor that is on a GPU at a codec's rate; `calibrated` is for FF, `name` for messages.

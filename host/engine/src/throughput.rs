@@ -36,11 +36,6 @@ impl KernelTiming {
     }
 }
 
-/// The codecs without zstd that have kernels.
-fn with_kernels() -> impl Iterator<Item = &'static CodecSpec> {
-    codecs().iter().filter(|c| matches!(c.layout, Layout::F16 | Layout::Int8 | Layout::Ff) && !c.squeezed)
-}
-
 /// Everything once per round, in turns, after a round that does not count; empty on a processor.
 pub(crate) fn measure(device: &OpenDevice, elements: usize, rounds: usize) -> Result<Vec<KernelTiming>, JobError> {
     if device.is_cpu() {
@@ -72,7 +67,7 @@ pub(crate) fn measure(device: &OpenDevice, elements: usize, rounds: usize) -> Re
             drop(Dispatch::float_neg(lying.clone()));
             Ok(None)
         })?;
-        for codec in with_kernels() {
+        for codec in codecs().iter().filter(|codec| kernel::packs(codec) && !codec.squeezed) {
             let (name, rate) = (codec.name, codec.usual_rate());
             if let Some(settings) = settings_of(codec.id, rate, None) {
                 time(format!("{name} encode, kernels alone"), &mut || {

@@ -177,7 +177,7 @@ fn both(
 ) -> (Vec<HostTensor>, Vec<Packed>) {
     let input = || JobInput::Requests(vec![vec![images(rows)]]);
     let plain = run(engine, model, (0, cut), input(), Leave::Tensors).tensors;
-    let packed = run(engine, model, (0, cut), input(), Leave::Packed { codec, rate, calibrated }).packed;
+    let packed = run(engine, model, (0, cut), input(), Leave::Packed { codec, rate, calibrated, cap: None }).packed;
     (plain, packed)
 }
 

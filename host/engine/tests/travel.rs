@@ -1,7 +1,7 @@
 //! Between hosts: what one engine encodes at a cut, another decodes and carries on with.
 
 use bps_codec::{codecs, decode, encode, int8};
-use bps_engine::{Engine, Job, JobError, JobInput, JobOutput, JobResult, Leave, Model, PixelInput, digits};
+use bps_engine::{Engine, Job, JobError, JobInput, JobOutput, JobResult, Leave, Model, PixelInput, SizeCap, digits};
 use bps_graph::{Graph, Limits};
 use bps_types::{DataType, HostTensor, Packed};
 use std::sync::{Arc, mpsc};
@@ -47,7 +47,8 @@ fn run(engine: &Engine, model: &Model, cuts: (usize, usize), input: JobInput, le
 /// The values of a cut, encoded on the device.
 fn pack(engine: &Engine, model: &Model, cut: usize, digits: &[digits::Digit], codec: u8) -> Vec<Packed> {
     let input = JobInput::Requests(vec![vec![floats(digits)]]);
-    let output = run(engine, model, (0, cut), input, Leave::Packed { codec, rate: 0, calibrated: false }).unwrap();
+    let output =
+        run(engine, model, (0, cut), input, Leave::Packed { codec, rate: 0, calibrated: false, cap: None }).unwrap();
     assert!(output.tensors.is_empty());
     assert!(output.encode + output.decode <= output.elapsed);
     output.packed
@@ -242,12 +243,36 @@ fn what_is_hostile_fails_its_job_and_names_the_value() {
         [(9, 0, "codec 9 does not exist"), (2, 1, "not offer rate 1"), (6, 75, "not take FP32")]
     {
         let input = JobInput::Requests(vec![vec![floats(digit)]]);
-        let message = run(&engine, &model, (0, 2), input, Leave::Packed { codec, rate, calibrated: false })
+        let message = run(&engine, &model, (0, 2), input, Leave::Packed { codec, rate, calibrated: false, cap: None })
             .unwrap_err()
             .to_string();
         assert!(message.starts_with(&format!("value `{name}`: ")) && message.contains(wanted), "{message}");
     }
     assert!(finish(&engine, &model, 2, vec![vec![good(0)]]).is_ok(), "the executor goes on");
+}
+
+#[test]
+fn what_turns_out_large_travels_at_a_coarser_rate() {
+    for device in ["cpu", "software"] {
+        let Some(engine) = start(device) else { continue };
+        let model = model(&engine);
+        let send = |codec, rate, cap| {
+            let leave = Leave::Packed { codec, rate, calibrated: false, cap };
+            let input = JobInput::Requests(vec![vec![floats(&digits::held_out()[..4])]]);
+            let packed = run(&engine, &model, (0, 2), input, leave).unwrap().packed;
+            (packed[0].rate, packed.iter().map(|one| one.data.len() as u64).sum::<u64>())
+        };
+        let codec = bps_codec::ff::ID_HAAR;
+        let (fine, coarse) = (send(codec, 2, None).1, send(codec, 14, None).1);
+        assert!(coarse < fine);
+        let cap = |bytes, coarsest| Some(SizeCap { bytes, coarsest });
+        assert_eq!(send(codec, 2, cap(fine, 20)), (2, fine), "it fits");
+        let (rate, bytes) = send(codec, 2, cap(coarse, 20));
+        assert!(rate > 2 && rate <= 20 && bytes <= coarse, "{device}: rate {rate}, {bytes} of {coarse} bytes");
+        assert_eq!(send(codec, 2, cap(1, 14)).0, 14, "no further than may be");
+        assert_eq!(send(codec, 2, cap(1, 2)), (2, fine), "nothing coarser may be");
+        assert_eq!(send(2, 0, cap(1, 20)).0, 0, "a codec without rates");
+    }
 }
 
 #[test]

@@ -52,8 +52,9 @@ pub(crate) fn nanos_per_element_assumed(codec: &CodecSpec, kind: DeviceKind) -> 
         Layout::F16 => (1.5, 1.0),
         Layout::Int8 => (1.5, 0.8),
         Layout::Jpeg => (10.0, 8.0),
-        // Packed, and through contexts and rANS.
+        // Packed, with symbols that are chosen, and through contexts and rANS.
         Layout::Ff if codec.id == bps_codec::ff::ID_SCALAR => (3.0, 3.0),
+        Layout::Ff if codec.id == bps_codec::ff::ID_CANCELLING => (90.0, 14.0),
         Layout::Ff => (14.0, 14.0),
     };
     let factor = match kind {

@@ -223,7 +223,7 @@ impl<'a, W: Waitlist> Ground<'a, W> {
                 if let Some(c) = chosen.iter().find(|c| c.constraints & constraint::LOSSLESS_ONLY != 0) {
                     return Err(InvalidRow::LosslessOnly(c.id.0));
                 }
-                loss_ppm += self.loss_ppm(model.id, codec.id, from, stage.rate);
+                loss_ppm += codec_loss_ppm(codec, self.losses, model.id, from, stage.rate);
             }
             if !self.is_local(device)
                 && let Some(c) = chosen.iter().find(|c| c.constraints & constraint::LOCAL_ONLY != 0)
@@ -300,18 +300,6 @@ impl<'a, W: Waitlist> Ground<'a, W> {
             return Err(InvalidRow::InputCodec { codec: id, index });
         }
         Ok(codec)
-    }
-
-    /// Loss of a codec at a cut, as its table says; without a table a lossy codec is taken to cost everything.
-    fn loss_ppm(&self, model: u32, codec: u8, cut: u32, rate: u8) -> u64 {
-        let is_it = |t: &&Table| t.kind == TableKind::CodecLossPpm && t.model == model && t.codec == codec;
-        let rates = self.world.codecs.iter().find(|c| c.id == codec).map_or(&[][..], |c| &c.rates);
-        let column = rates.iter().position(|r| *r == rate).unwrap_or(0);
-        let value = self.losses.iter().find(is_it).and_then(|t| {
-            let columns = *t.shape.get(1)? as usize;
-            t.values.get((cut as usize).checked_mul(columns)?.checked_add(column)?).copied()
-        });
-        value.map_or(1_000_000, |v| v.max(0.0) as u64)
     }
 
     /// A batch must at least hold its own input and output; more is only known by trying.
@@ -399,6 +387,17 @@ impl Columns for Snapshot {
             constraints: *self.constraints.get(index)?,
         })
     }
+}
+
+/// Loss of a codec at a cut, as its table says; without a table a lossy codec is taken to cost everything.
+pub(crate) fn codec_loss_ppm(codec: &CodecInfo, losses: &[Table], model: u32, cut: u32, rate: u8) -> u64 {
+    let is_it = |t: &&Table| t.kind == TableKind::CodecLossPpm && t.model == model && t.codec == codec.id;
+    let column = codec.rates.iter().position(|r| *r == rate).unwrap_or(0);
+    let value = losses.iter().find(is_it).and_then(|t| {
+        let columns = *t.shape.get(1)? as usize;
+        t.values.get((cut as usize).checked_mul(columns)?.checked_add(column)?).copied()
+    });
+    value.map_or(1_000_000, |v| v.max(0.0) as u64)
 }
 
 #[cfg(test)]

@@ -204,6 +204,8 @@ pub struct Crossing {
     pub values: u64,
     /// The answer.
     pub received: u64,
+    /// The rate that they were encoded at, where a [`Cap`] made it another than the plan's.
+    pub coarser: Option<u8>,
 }
 
 /// Where a [`Run`] takes its input from.
@@ -238,8 +240,28 @@ pub struct Run {
     pub input: Input,
     /// How many rows.
     pub rows: u32,
-    /// Codec and rate in which its output leaves this host; none where it stays.
-    pub leave: Option<(u8, u8)>,
+    /// How its output leaves this host; none where it stays.
+    pub leave: Option<Leaving>,
+}
+
+/// How an output leaves a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    /// The codec.
+    pub codec: u8,
+    /// Its rate.
+    pub rate: u8,
+    /// What becomes of one that turns out large; none: it travels as it is.
+    pub cap: Option<Cap>,
+}
+
+/// An output that encodes to more bytes than this is encoded again, more coarsely, sooner than hold up the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cap {
+    /// The most bytes of encoded values that need no thought.
+    pub bytes: u64,
+    /// The coarsest rate of the codec that the model's budget for accuracy has room for.
+    pub coarsest: u8,
 }
 
 /// Hand the rest of a plan to another host.

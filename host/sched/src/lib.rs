@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod arrivals;
+mod cap;
 pub mod check;
 mod config;
 mod estimate;
@@ -37,8 +38,8 @@ mod world;
 pub use config::Config;
 
 pub use event::{
-    Action, Advance, Answer, Arrival, Crossing, Event, Failure, FailureKind, Forward, Input, LinkReport, Next, Refusal,
-    Rejection, Request, Run, StageTime, Standing,
+    Action, Advance, Answer, Arrival, Cap, Crossing, Event, Failure, FailureKind, Forward, Input, Leaving, LinkReport,
+    Next, Refusal, Rejection, Request, Run, StageTime, Standing,
 };
 pub use fallback::Fallback;
 pub use ledger::{GuestLedger, Ledger};

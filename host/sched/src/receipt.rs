@@ -60,6 +60,8 @@ pub enum Clamp {
     Rows(u32),
     /// A request that had failed in company was executed by itself.
     Alone,
+    /// What left this host took more than twice the bytes that were planned for, and was encoded at this rate instead.
+    Coarser(u8),
 }
 
 /// How a dispatch ended.

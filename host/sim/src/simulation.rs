@@ -351,7 +351,7 @@ impl Simulation {
                 let Guest { origin, execution, sent, times, load: _ } = guest;
                 match outcome {
                     Ok(()) => {
-                        let bytes = Crossing { sent, values: sent, received };
+                        let bytes = Crossing { sent, values: sent, received, coarser: None };
                         self.feed(origin, Event::Answered { execution, stages: times, bytes });
                     }
                     Err(failure) => self.feed(origin, Event::Failed { execution, failure }),

@@ -37,7 +37,7 @@ fuzz_target!(init: seed(seeds(), &["tables"]), |data: &[u8]| {
         let back = Package::from_bytes(&again).expect("what was written can be read");
         assert_eq!(back.to_bytes().as_ref(), Ok(&again));
         assert_eq!(back.id(), package.id());
-        package.cuts().iter().take(2).for_each(try_out);
+        package.cuts().iter().flat_map(|cut| [Some(cut), cut.cancelling()]).flatten().take(4).for_each(try_out);
     });
 });
 
@@ -93,7 +93,7 @@ fn cut(name: &str, shape: [usize; 4], modes: &[Mode], rates: &[u8]) -> CutPackag
     let sample = HostTensor::from_f32(shape.to_vec(), &maps::spots(5, shape)).expect("as long as it says");
     let slopes = [maps::spots(6, shape), maps::spots(7, shape)].concat();
     let directions = Directions::of(&slopes, &shape).expect("slopes fit the shape");
-    calibrate(&Calibration {
+    let what = Calibration {
         name,
         model: [7; 32],
         samples: &[sample],
@@ -101,9 +101,11 @@ fn cut(name: &str, shape: [usize; 4], modes: &[Mode], rates: &[u8]) -> CutPackag
         modes,
         rates,
         weights: &Weights::default(),
-        directions: directions.as_ref(),
-    })
-    .expect("samples fit together")
+        directions: None,
+    };
+    let plain = calibrate(&what).expect("samples fit together");
+    let aimed = calibrate(&Calibration { directions: directions.as_ref(), ..what }).expect("and so do directions");
+    if directions.is_some() { plain.with_cancelling(aimed).expect("of the same cut") } else { plain }
 }
 
 fn file(cuts: Vec<CutPackage>) -> Vec<u8> {

@@ -37,6 +37,8 @@ How to choose
   ..-zstd         the same, smaller and slower
   ff-s            few bits, quick, on GPUs too. --rate 0 (finest) to 31, each with 2^(1/4) times coarser steps
   ff-h            fewer bits where maps are smooth; ff-h1 and ff-h2 with one level or two, always
+  ff-c            the same with errors that cancel in the model's answers: fewer bits again, and three to four times the
+                  time to encode; only with --package, and where calibration found how, else it is ff-h
   --bound ABS     FF that lets no element be off by more; the rate is then only a label
   --package FILE  FF with what was calibrated for the model, where there is such a file
 

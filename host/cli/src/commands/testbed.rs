@@ -22,6 +22,7 @@ use crate::model_file;
 use crate::output::Output;
 use crate::progress::{self, say};
 use anyhow::{Context, Result, bail};
+use bps_data::Set;
 use bps_emulator::Script;
 use load::Shape;
 use measure::{Measure, Setup};
@@ -54,7 +55,8 @@ How to choose
   --short           under 90 seconds, digits and resnet18 on one link: does it work
   --grid            the whole comparison: 3 models, 2 slow-downs, 6 links, every policy; hours
   --link            RATE/RTT or RATE/RTT/LOSS: 10Mbit/20ms, 100Mbit/40ms/1%, unlimited/1ms; repeat for more
-  --policy          NAME, or NAME{\"mode\":\"...\"}; repeat for more. Without: all that the host knows
+  --policy          NAME, or NAME{\"mode\":\"...\"}; repeat for more. Without: all that the host knows. With :CODEC,CODEC
+                    behind it a policy may use only these: bps beside bps:int8-zstd shows what the others are worth
   --load            closed: --clients that ask again at once, for throughput. poisson, bursty, periodic: --rate per second
   --script          what happens to the link in each run, TOML or JSON; times count from the beginning of the run:
                       [[change]]
@@ -69,6 +71,7 @@ Examples
   sudo bps testbed --short
   sudo bps testbed --model resnet18 --slowdown 4,16 --link 10Mbit/20ms --link 200Mbit/1ms
   sudo bps testbed --model resnet18 --codec f16,int8 --link 10Mbit/20ms
+  sudo bps testbed --model my-net --data shapes --policy bps --policy bps:int8-zstd --policy surgeon:int8-zstd
   sudo bps testbed --model resnet18 --policy bps --policy local-only --kill-peer-at 5s --span 12s --trace kill.json
   sudo bps testbed --grid --format json > grid.json";
 
@@ -82,12 +85,16 @@ pub(crate) struct TestbedArgs {
     /// The whole comparison.
     #[arg(long)]
     grid: bool,
-    /// A model: digits, resnet18, resnet50, mobilenet-v2, vgg16 or an .onnx file; repeat for more [default: resnet18].
-    #[arg(long, value_name = "NAME|FILE")]
+    /// A model: digits, resnet18, resnet50, mobilenet-v2, vgg16, an .onnx file or a folder with model.onnx; repeat for more
+    /// [default: resnet18].
+    #[arg(long, value_name = "NAME|FILE|DIR")]
     model: Vec<ModelChoice>,
+    /// What is sent to models that are files: test pictures of a set, digits or shapes, as in `bps model train` [default: noise].
+    #[arg(long, value_name = "SET")]
+    data: Option<Set>,
     /// A codec that the networks with random weights (resnet18 and so on) may use besides raw; several with commas. Their
     /// accuracy is not known and what zstd makes of their activations means nothing, hence the default.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "f16,int8,jpeg", value_parser = codec)]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "f16,int8,jpeg", value_parser = plan::codec)]
     codec: Vec<String>,
     /// What codecs may cost a model in accuracy, as in `bps serve`.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = config::share)]
@@ -98,7 +105,8 @@ pub(crate) struct TestbedArgs {
     /// A link: RATE/RTT or RATE/RTT/LOSS; repeat for more [default: 50Mbit/5ms].
     #[arg(long, value_name = "LINK")]
     link: Vec<LinkChoice>,
-    /// A policy: NAME or NAME{JSON}; repeat for more [default: all that the host knows].
+    /// A policy: NAME or NAME{JSON}, with :CODEC,CODEC behind it where it may use only these; repeat for more [default: all
+    /// that the host knows].
     #[arg(long, value_name = "POLICY")]
     policy: Vec<Contender>,
     /// A folder with components of your own, which --policy may then name.
@@ -185,11 +193,6 @@ const COMPILE_PATIENCE: Duration = Duration::from_secs(30);
 /// A script of a link is short; a larger file is a wrong path.
 const SCRIPT_BYTES_MAX: u64 = 8 << 20;
 
-fn codec(text: &str) -> Result<String, String> {
-    let names: Vec<&str> = bps_codec::codecs().iter().map(|codec| codec.name).collect();
-    if names.contains(&text) { Ok(text.into()) } else { Err(format!("{text:?} is not one of {}", names.join(", "))) }
-}
-
 fn slowdown(text: &str) -> Result<f64, String> {
     let factor = text.trim().parse::<f64>().ok().filter(|f| (1.0..=1_000.0).contains(f));
     factor.ok_or_else(|| format!("{text:?} is not a factor from 1 to 1000"))
@@ -217,7 +220,7 @@ async fn measure(args: TestbedArgs, out: Output) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("bps-testbed-").tempdir().context("no temporary folder")?;
     let network = Arc::new(Network::make(names, args.in_process, say)?);
     network.kind.permits(&setup.script)?;
-    let models = folder.path().join("models");
+    let (models, edge_models) = (folder.path().join("models"), folder.path().join("edge-models"));
     let host_plan = HostPlan {
         names: names.to_vec(),
         folder: folder.path().to_owned(),
@@ -228,6 +231,8 @@ async fn measure(args: TestbedArgs, out: Output) -> Result<()> {
         carrier: args.carrier.clone(),
         max_accuracy_loss: args.max_accuracy_loss,
         files: models::write(&setup.models, &args.codec, &models)?,
+        variants: models::variants(&setup.models, &plan::codec_lists(&setup.contenders), &models, &edge_models)?,
+        data: args.data,
         models,
     };
     if let Some(load) = busy(&std::fs::read_to_string("/proc/loadavg").unwrap_or_default(), machine_cores()) {

@@ -1,6 +1,6 @@
 //! What the codec registry needs of FF before anything was measured with a model.
 
-use super::{CutPackage, Entropy, ID_HAAR, ID_SCALAR, Mode, RATES, Settings};
+use super::{Curve, CutPackage, Entropy, ID_CANCELLING, ID_HAAR, ID_SCALAR, Mode, RATES, Settings};
 
 /// Rates that the registry offers: every second one.
 const OFFERED: usize = RATES / 2;
@@ -57,23 +57,36 @@ pub static ASSUMED_HAAR: [(f32, u32); OFFERED] = [
     (0.14, 440_000),
 ];
 
-/// The mode that a codec of the registry uses at a rate: FF-H the one that calibration chose (without any levels, where
-/// that is best), else one level. None for codecs that are not FF.
+/// What a codec of the registry uses of a cut's package: FF-C what is beside it for errors that cancel, where that is there.
+pub fn package_for(codec: u8, package: Option<&CutPackage>) -> Option<&CutPackage> {
+    let beside = package.filter(|_| codec == ID_CANCELLING).and_then(CutPackage::cancelling);
+    beside.or(package)
+}
+
+/// The mode that a codec of the registry uses at a rate: FF-H and FF-C the one that calibration chose (without any levels,
+/// where that is best), else one level. None for codecs that are not FF.
 pub fn mode_for(codec: u8, q: u8, package: Option<&CutPackage>) -> Option<Mode> {
+    let best = || package_for(codec, package).and_then(|package| package.best_mode(q));
     match codec {
         ID_SCALAR => Some(Mode::Scalar),
-        ID_HAAR => Some(package.and_then(|package| package.best_mode(q)).unwrap_or(Mode::Haar1)),
+        ID_HAAR | ID_CANCELLING => Some(best().unwrap_or(Mode::Haar1)),
         _ => None,
     }
 }
 
+/// What calibration found of a codec of the registry at a rate.
+pub fn curve_for(codec: u8, q: u8, package: &CutPackage) -> Option<Curve> {
+    let mode = mode_for(codec, q, Some(package))?;
+    package_for(codec, Some(package))?.curve(mode, q)
+}
+
 /// How a codec of the registry encodes at a rate: with the package where that has something for it, else without
-/// calibration. FF-S is there for speed, so it is packed; FF-H for size, so it goes through contexts and rANS. None for
-/// codecs that are not FF.
+/// calibration; FF-C does what FF-H does where it has no directions. FF-S is there for speed, so it is packed; the others for size, so they go
+/// through contexts and rANS. None for codecs that are not FF.
 pub fn settings_of(codec: u8, q: u8, package: Option<&CutPackage>) -> Option<Settings<'_>> {
     let mode = mode_for(codec, q, package)?;
     let entropy = if codec == ID_SCALAR { Entropy::Pack } else { Entropy::Rans };
-    let package = package.filter(|package| package.curve(mode, q).is_some());
+    let package = package_for(codec, package).filter(|package| package.curve(mode, q).is_some());
     let mode = if package.is_some() { mode } else { mode_for(codec, q, None)? };
     Some(Settings { entropy, package, ..Settings::new(mode, q) })
 }

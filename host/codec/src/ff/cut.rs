@@ -103,6 +103,7 @@ pub struct CutPackage {
     pub(super) tables: Arc<Vec<Table>>,
     id: u64,
     aiming: Option<Arc<Aiming>>,
+    cancelling: Option<Arc<CutPackage>>,
 }
 
 /// What only encoders use.
@@ -115,7 +116,7 @@ struct Aiming {
 
 impl PartialEq for CutPackage {
     fn eq(&self, other: &Self) -> bool {
-        self.data == other.data && self.directions() == other.directions()
+        self.data == other.data && self.directions() == other.directions() && self.cancelling() == other.cancelling()
     }
 }
 
@@ -156,16 +157,35 @@ impl CutPackage {
         let bytes = stored(&data)?;
         let hash: [u8; 32] = Sha256::digest(&bytes).into();
         let id = hash.first_chunk().map_or(0, |first| u64::from_le_bytes(*first));
-        Ok(Self { data: Arc::new(data), tables: Arc::new(tables), id, aiming: None })
+        Ok(Self { data: Arc::new(data), tables: Arc::new(tables), id, aiming: None, cancelling: None })
     }
 
-    /// The same with other data, and the directions that it has.
+    /// The same with other data; directions, and the package beside it for errors that cancel, stay.
     pub(super) fn with_data(&self, data: CutData) -> Result<Self, FfError> {
-        let new = Self::new(data)?;
+        let new = Self { cancelling: self.cancelling.clone(), ..Self::new(data)? };
         match self.directions() {
             Some(directions) => new.with_directions(directions.clone()),
             None => Ok(new),
         }
+    }
+
+    /// The same with another package of this cut beside it: one with directions, whose tables are for the symbols that an
+    /// encoder chooses with them. The id stays. Errors where it is none, or of another cut.
+    pub fn with_cancelling(self, other: Self) -> Result<Self, FfError> {
+        let no = |message: &str| Err(FfError::Calibration { what: "cancelling", message: message.to_owned() });
+        let same = |of: &Self| (of.data.name.clone(), of.data.model, of.data.shape);
+        if other.directions().is_none() || other.cancelling.is_some() {
+            return no("no package with directions alone");
+        }
+        if self.directions().is_some() || same(&self) != same(&other) {
+            return no("of another cut");
+        }
+        Ok(Self { cancelling: Some(Arc::new(other)), ..self })
+    }
+
+    /// The package for frames whose errors cancel, where calibration found directions.
+    pub fn cancelling(&self) -> Option<&Self> {
+        self.cancelling.as_deref()
     }
 
     /// The same with directions along which an encoder makes errors cancel. The id stays: who decodes need not know of
@@ -176,7 +196,7 @@ impl CutPackage {
         Ok(Self { aiming: Some(Arc::new(aiming)), ..self })
     }
 
-    /// The directions along which an encoder makes errors cancel, where calibration found some.
+    /// The directions along which an encoder with this package makes errors cancel.
     pub fn directions(&self) -> Option<&Directions> {
         self.aiming.as_ref().map(|aiming| &aiming.directions)
     }

@@ -83,6 +83,20 @@ impl Directions {
         Ok(Some(Self { scales, values, rest: rest(rows, &axes, dims) }))
     }
 
+    /// Directions that mean nothing, for rows of this NCHW shape: what choosing symbols costs can be seen with them. Errors
+    /// where the shape does not [fit](Self::fit), or the count is none.
+    pub fn made_up(shape: &[usize], count: usize) -> Result<Self, FfError> {
+        let dims = Dims::of(shape, Order::Nchw)?;
+        let elements = dims.row_elements();
+        let planes = Bands::of(Mode::Haar2, dims.height, dims.width).count() * dims.channels;
+        // Any sequence without a pattern that rows or columns share.
+        let value = |i: usize| (i.wrapping_mul(0x9e37_79b9) >> 7) as i8;
+        let values = (0..count.saturating_mul(elements)).map(value).collect();
+        let made = Self { scales: vec![1.0; count], values, rest: vec![0.5; planes] };
+        made.check(Some(dims.row_shape().map(|extent| extent as u32)))?;
+        Ok(made)
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.scales.len()

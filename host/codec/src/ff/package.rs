@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The last digit of the first word is the version. Everything is little-endian. Version 2 has, behind that in the body, one
-//! list more: of each cut the [directions](super::Directions) along which encoders make errors cancel, or none. A file is
-//! of version 1 where no cut has any, and both are read.
+//! list more: of each cut a second package for frames whose errors cancel, with the [directions](super::Directions) along
+//! which they do, or none. A file is of version 1 where no cut has any, and both are read.
 
 use super::FfError;
 use super::cut::{CutData, CutPackage};
@@ -71,9 +71,10 @@ impl Package {
         self.cuts.iter().find(|cut| cut.name() == name)
     }
 
-    /// The cut that a frame names, see [`package_of`](super::package_of).
+    /// The package that a frame names, see [`package_of`](super::package_of): a cut's, or the one beside it for errors that
+    /// cancel.
     pub fn cut_by_id(&self, id: u64) -> Option<&CutPackage> {
-        self.cuts.iter().find(|cut| cut.id() == id)
+        self.cuts.iter().flat_map(|cut| [Some(cut), cut.cancelling()]).flatten().find(|cut| cut.id() == id)
     }
 
     /// The first eight bytes of the SHA-256 of the file. Errors as [`Package::to_bytes`].
@@ -86,10 +87,10 @@ impl Package {
     pub fn to_bytes(&self) -> Result<Vec<u8>, FfError> {
         let body = Body { model: self.model, cuts: self.cuts.iter().map(|cut| &*cut.data).collect() };
         let mut body = postcard::to_stdvec(&body).map_err(|e| refuse("body", e.to_string()))?;
-        let directions: Vec<Option<&Directions>> = self.cuts.iter().map(CutPackage::directions).collect();
-        let has_directions = directions.iter().any(Option::is_some);
+        let cancelling: Vec<_> = self.cuts.iter().map(beside).collect();
+        let has_directions = cancelling.iter().any(Option::is_some);
         if has_directions {
-            body.extend(postcard::to_stdvec(&directions).map_err(|e| refuse("directions", e.to_string()))?);
+            body.extend(postcard::to_stdvec(&cancelling).map_err(|e| refuse("directions", e.to_string()))?);
         }
         if body.len() + MAGIC.len() + 8 > PACKAGE_BYTES_MAX {
             return Err(refuse("file", format!("more than {PACKAGE_BYTES_MAX} bytes")));
@@ -125,26 +126,32 @@ impl Package {
         }
         let (body, mut rest) =
             postcard::take_from_bytes::<Body<CutData>>(body).map_err(|e| refuse("body", e.to_string()))?;
-        let mut directions: Vec<Option<Directions>> = Vec::new();
+        let mut cancelling: Vec<Option<(CutData, Directions)>> = Vec::new();
         if has_directions {
-            (directions, rest) = postcard::take_from_bytes(rest).map_err(|e| refuse("directions", e.to_string()))?;
-            if directions.len() != body.cuts.len() {
-                return Err(refuse("directions", format!("of {} cuts, not {}", directions.len(), body.cuts.len())));
+            (cancelling, rest) = postcard::take_from_bytes(rest).map_err(|e| refuse("directions", e.to_string()))?;
+            if cancelling.len() != body.cuts.len() {
+                return Err(refuse("directions", format!("of {} cuts, not {}", cancelling.len(), body.cuts.len())));
             }
         }
         if !rest.is_empty() {
             return Err(refuse("body", format!("{} bytes behind the last cut", rest.len())));
         }
-        directions.resize(body.cuts.len(), None);
-        let cut = |(data, directions): (CutData, Option<Directions>)| {
+        cancelling.resize(body.cuts.len(), None);
+        let cut = |(data, cancelling): (CutData, Option<(CutData, Directions)>)| {
             let cut = CutPackage::new(data)?;
-            let Some(directions) = directions else { return Ok(cut) };
+            let Some((data, directions)) = cancelling else { return Ok(cut) };
             let name = cut.name().to_owned();
-            cut.with_directions(directions).map_err(|e| refuse("directions", format!("of {name}: {e}")))
+            let beside = || cut.with_cancelling(CutPackage::new(data)?.with_directions(directions)?);
+            beside().map_err(|e| refuse("directions", format!("of {name}: {e}")))
         };
-        let cuts: Result<Vec<_>, FfError> = body.cuts.into_iter().zip(directions).map(cut).collect();
+        let cuts: Result<Vec<_>, FfError> = body.cuts.into_iter().zip(cancelling).map(cut).collect();
         Self::new(body.model, cuts?)
     }
+}
+
+/// What the second list holds of a cut.
+fn beside(cut: &CutPackage) -> Option<(&CutData, &Directions)> {
+    cut.cancelling().and_then(|other| Some((&*other.data, other.directions()?)))
 }
 
 fn refuse(what: &'static str, message: String) -> FfError {

@@ -114,12 +114,13 @@ impl Worker {
                 self.book.release(id);
                 self.feed(Event::Failed { execution: id, failure });
             }
-            Verdict::Done(tensors, stages, Departed { sent, values }) => {
+            Verdict::Done(tensors, stages, Departed { sent, values, coarser }) => {
                 let elapsed = stages.iter().fold(Nanos::ZERO, |sum, s| sum + s.elapsed);
                 if let Some(execution) = self.book.finished(id, Finished { tensors, packed: vec![], elapsed }) {
                     execution.model.executed(execution.rows, elapsed);
                 }
-                self.feed(Event::Answered { execution: id, stages, bytes: Crossing { sent, values, received } });
+                let bytes = Crossing { sent, values, received, coarser };
+                self.feed(Event::Answered { execution: id, stages, bytes });
             }
         }
     }

@@ -5,7 +5,7 @@ use super::remote::Remote;
 use super::{Message, Parts, Published, Submission};
 use crate::clock;
 use crate::policies::{BuilderMessage, BuilderSender};
-use bps_engine::{Engine, Job, JobError, JobResult, Leave};
+use bps_engine::{Engine, Job, JobError, JobResult, Leave, SizeCap};
 use bps_sched::{Action, Event, Failure, FailureKind, Ledger, Run, Scheduler, SwapReport};
 use bps_types::policy::WorldInfo;
 use bps_types::{DeviceId, ExecutionId, Generation, Nanos};
@@ -319,10 +319,11 @@ impl Worker {
                         from_cut: run.from_cut as usize,
                         until_cut: run.until_cut as usize,
                         input,
-                        leave: run.leave.map_or(Leave::Tensors, |(codec, rate)| Leave::Packed {
-                            codec,
-                            rate,
+                        leave: run.leave.map_or(Leave::Tensors, |leaving| Leave::Packed {
+                            codec: leaving.codec,
+                            rate: leaving.rate,
                             calibrated,
+                            cap: leaving.cap.map(|cap| SizeCap { bytes: cap.bytes, coarsest: cap.coarsest }),
                         }),
                         done: Box::new(done),
                     },

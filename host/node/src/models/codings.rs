@@ -1,7 +1,7 @@
 //! What encoding and decoding cost at each cut of one model: size, accuracy, time on each device.
 
 use crate::codecs;
-use bps_codec::ff::{Curve, CutPackage, ID_HAAR, mode_for};
+use bps_codec::ff::{Curve, CutPackage, ID_CANCELLING, ID_SCALAR, curve_for};
 use bps_codec::{CodecSpec, CodecTiming, Layout};
 use bps_engine::DeviceDescription;
 use bps_types::policy::{DeviceKind, Table, TableKind};
@@ -127,6 +127,8 @@ impl Codings {
             push(TableKind::CodecLossPpm, 0, measured, &|cut, rate| match found(cut, rate) {
                 _ if !self.applies(codec, cut) => codecs::LOSS_FORBIDDEN_PPM,
                 Some(found) => found.loss_ppm,
+                // Without directions it is FF-H that is thought to take longer.
+                None if codec.id == ID_CANCELLING => codecs::LOSS_FORBIDDEN_PPM,
                 None => codec.loss_ppm_assumed(rate) as f32,
             });
             for coder in &self.devices {
@@ -158,10 +160,11 @@ fn never_less(mut rates: Vec<Option<Found>>) -> Vec<Option<Found>> {
 /// Without one the greatest of what is known stands for it: the squared errors of the values and of the outputs, and what is
 /// assumed without calibration.
 fn found(codec: &CodecSpec, rate: u8, values: &[(&CutPackage, f32)]) -> Option<Found> {
-    let curve = |package: &CutPackage| package.curve(mode_for(codec.id, rate, Some(package))?, rate);
-    let curves: Option<Vec<(Curve, f32)>> =
-        values.iter().map(|(package, elements)| Some((curve(package)?, *elements))).collect();
-    let curves = curves?;
+    if codec.id == ID_CANCELLING && values.iter().all(|(package, _)| package.cancelling().is_none()) {
+        return None;
+    }
+    let one = |(package, elements): &(&CutPackage, f32)| Some((curve_for(codec.id, rate, package)?, *elements));
+    let curves: Vec<(Curve, f32)> = values.iter().map(one).collect::<Option<_>>()?;
     let elements = curves.iter().map(|(_, elements)| elements).sum::<f32>().max(1.0);
     let bits = curves.iter().map(|(curve, elements)| curve.bits_mean * elements).sum::<f32>() / elements;
     let unknown = |curve: &Curve| curve.nmse.max(curve.output_nmse.unwrap_or(0.0)) * 1e6;
@@ -172,7 +175,7 @@ fn found(codec: &CodecSpec, rate: u8, values: &[(&CutPackage, f32)]) -> Option<F
     };
     Some(Found {
         // Curves tell of contexts and rANS.
-        bits: (codec.id == ID_HAAR).then_some(bits),
+        bits: (codec.id != ID_SCALAR).then_some(bits),
         loss_ppm: curves.iter().map(|(curve, _)| loss(curve)).sum(),
     })
 }
@@ -180,6 +183,7 @@ fn found(codec: &CodecSpec, rate: u8, values: &[(&CutPackage, f32)]) -> Option<F
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bps_codec::ff::{Directions, ID_HAAR};
 
     fn device() -> DeviceDescription {
         DeviceDescription {
@@ -235,7 +239,7 @@ mod tests {
     fn a_calibration_takes_the_place_of_assumptions_where_it_is_shared() {
         let values: Vec<f32> = (0..4 * 36).map(|i| (i as f32 * 0.37).sin().max(0.0)).collect();
         let sample = bps_types::HostTensor::from_f32(vec![4, 1, 6, 6], &values).unwrap();
-        let package = bps_codec::ff::calibrate(&bps_codec::ff::Calibration {
+        let what = bps_codec::ff::Calibration {
             name: "x",
             model: [1; 32],
             samples: &[sample],
@@ -244,18 +248,30 @@ mod tests {
             rates: &[8, 16],
             weights: &bps_codec::ff::Weights::default(),
             directions: None,
-        });
-        let loss = bps_codec::ff::Loss { mean: 0.001, low: 0.0, high: 0.002 };
-        let package = package.unwrap().with_losses(|_, q| (q == 16).then_some(loss)).unwrap();
-        let curve = |q| package.curve(bps_codec::ff::Mode::Haar1, q).unwrap();
-        let codings = Codings::new(&[400.0, 144.0, 8.0], false, all(), &[&device()], |_| None);
-        let codings = codings.with_calibration(&[None, Some(vec![(&package, 36.0)]), None]);
-        let at = |tables: &[Table], kind, cut: usize, q: u8| {
-            let table = of(tables, ID_HAAR, kind);
-            (table.values[cut * 16 + usize::from(q) / 2], table.measured)
         };
+        let calibrated = |directions| {
+            let package = bps_codec::ff::calibrate(&bps_codec::ff::Calibration { directions, ..what }).unwrap();
+            let loss = bps_codec::ff::Loss { mean: 0.001, low: 0.0, high: 0.002 };
+            package.with_losses(|_, q| (q == 16).then_some(loss)).unwrap()
+        };
+        let package = calibrated(None);
+        let curve = |q| package.curve(bps_codec::ff::Mode::Haar1, q).unwrap();
+        let codings = || Codings::new(&[400.0, 144.0, 8.0], false, all(), &[&device()], |_| None);
+        let with = |package| codings().with_calibration(&[None, Some(vec![(package, 36.0)]), None]);
+        let cell = |table: &Table, cut: usize, q: u8| (table.values[cut * 16 + usize::from(q) / 2], table.measured);
+        let at = |tables: &[Table], kind, cut: usize, q: u8| cell(of(tables, ID_HAAR, kind), cut, q);
         let assumed = bps_codec::spec(ID_HAAR).unwrap();
-        let tables = codings.tables(3, 7, true);
+        let tables = with(&package).tables(3, 7, true);
+        let cancelling = of(&tables, ID_CANCELLING, TableKind::CodecLossPpm);
+        assert!(cancelling.values.iter().all(|loss| *loss >= codecs::LOSS_FORBIDDEN_PPM), "no directions were found");
+        let directions = Directions::made_up(&[1, 1, 6, 6], 3).unwrap();
+        let both = package.clone().with_cancelling(calibrated(Some(&directions))).unwrap();
+        let beside = both.cancelling().and_then(|beside| beside.curve(bps_codec::ff::Mode::Haar1, 16)).unwrap();
+        let told = with(&both).tables(3, 7, true);
+        assert_eq!(at(&told, TableKind::CodecBits, 1, 16), (curve(16).bits_mean, true), "of rounding, as before");
+        assert_eq!(cell(of(&told, ID_CANCELLING, TableKind::CodecBits), 1, 16), (beside.bits_mean, true));
+        let lost = |cut| cell(of(&told, ID_CANCELLING, TableKind::CodecLossPpm), cut, 16).0;
+        assert_eq!((lost(1).round(), lost(0)), (2_000.0, codecs::LOSS_FORBIDDEN_PPM));
         assert_eq!(at(&tables, TableKind::CodecBits, 1, 16), (curve(16).bits_mean, true));
         assert_eq!(at(&tables, TableKind::CodecLossPpm, 1, 16).0.round(), 2_000.0, "the upper end");
         let unmeasured = (curve(8).nmse * 1e6).max(assumed.loss_ppm_assumed(8) as f32);
@@ -264,7 +280,7 @@ mod tests {
             let bits = at(&tables, TableKind::CodecBits, cut, q).0;
             assert_eq!(bits, assumed.bits_per_element_assumed(q), "cut {cut}, rate {q}: nothing was calibrated");
         }
-        let alone = codings.tables(3, 7, false);
+        let alone = with(&package).tables(3, 7, false);
         assert_eq!(at(&alone, TableKind::CodecBits, 1, 16), (assumed.bits_per_element_assumed(16), false));
     }
 

@@ -54,6 +54,8 @@ pub(crate) struct Departed {
     pub(crate) sent: u64,
     /// Of the encoded values in it.
     pub(crate) values: u64,
+    /// Their rate, where it is another than the plan's.
+    pub(crate) coarser: Option<u8>,
 }
 
 /// The input of a stage.
@@ -99,9 +101,11 @@ fn deliver(parcels: &Receiver<Parcel>, peers: &Peers) {
                 let stage = execute.route.first().map_or((0, 0), |r| (r.codec, r.rate));
                 let result = encode(load, stage, pixels.as_ref()).and_then(|tensors| {
                     let values = tensors.iter().map(|packed| packed.data.len() as u64).sum();
+                    let as_planned = |packed: &&Packed| (packed.codec, packed.rate) != stage;
+                    let coarser = tensors.iter().find(as_planned).map(|packed| packed.rate);
                     execute.tensors = tensors;
                     let sent = peers.send(to, Message::Execute(*execute)).map_err(|e| unsent(&e))?;
-                    Ok(Departed { sent, values })
+                    Ok(Departed { sent, values, coarser })
                 });
                 sent(result);
             }

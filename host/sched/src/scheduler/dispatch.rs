@@ -1,11 +1,12 @@
 //! From a policy's proposal to executions: check every row, run what is in order, let the fallback answer for the rest.
 
 use super::Scheduler;
+use crate::cap::cap;
 use crate::check::{DeviceStanding, Ground};
 use crate::flight::{Author, Flight, Member};
 use crate::plan::{Plan, PlanStage};
 use crate::queue::Waiting;
-use crate::{Action, Clamp, Input, Refusal, Run};
+use crate::{Action, Clamp, Input, Leaving, Refusal, Run};
 use bps_types::policy::{Decision, Trigger, bound};
 use bps_types::{ExecutionId, ModelId, Nanos, RequestId, Trace};
 use std::sync::Arc;
@@ -143,7 +144,7 @@ impl Scheduler {
             flight.timeout = self.now + allowed.max(self.config.stage_timeout_floor);
             device.started(flight.execution, predicted, self.now);
         }
-        let next = flight.plan.stages.get(flight.stage + 1).filter(|next| next.host != stage.host);
+        let leave = self.leaving(&flight);
         actions.push(Action::Run(Run {
             execution: flight.execution,
             device: stage.device,
@@ -154,9 +155,20 @@ impl Scheduler {
             rate: stage.rate,
             input,
             rows: flight.rows,
-            leave: next.map(|next| (next.codec, next.rate)),
+            leave,
         }));
         self.flights.insert(flight);
+    }
+
+    /// How the output of a flight's present stage leaves this host, if it does.
+    fn leaving(&self, flight: &Flight) -> Option<Leaving> {
+        let (stages, next) = (&flight.plan.stages, flight.stage + 1);
+        let stage = stages.get(next).filter(|stage| stage.host != stages[flight.stage].host)?;
+        let (info, model) = (&self.world.info, flight.model.0);
+        let budget = info.models.iter().find(|m| m.id == model).map_or(0, |m| m.accuracy_budget_ppm);
+        let planned = self.costs.crossing_bytes(model, stage, flight.rows);
+        let cap = cap(&info.codecs, self.costs.losses(), (model, budget), stages, next, planned);
+        Some(Leaving { codec: stage.codec, rate: stage.rate, cap })
     }
 
     /// Pieces of at most `micro_batch` rows (a request is never cut), or of what a device has been seen to have memory

@@ -6,7 +6,9 @@ use crate::arrivals::{self, Held, Joint, Range};
 use crate::check::InvalidRow;
 use crate::estimate::Observation;
 use crate::flight::Author;
-use crate::{Action, Advance, Arrival, Clamp, Failure, FailureKind, Input, Next, PlanStage, Rejection, Run, Verdict};
+use crate::{
+    Action, Advance, Arrival, Clamp, Failure, FailureKind, Input, Leaving, Next, PlanStage, Rejection, Run, Verdict,
+};
 use bps_types::policy::{Join, Trigger, bound};
 use bps_types::{ArrivalId, ExecutionId, HostId, Nanos};
 
@@ -179,10 +181,12 @@ impl Scheduler {
     }
 
     /// How the output leaves this host, where all of a joint goes the same way in one piece.
-    fn leave_of(&self, held: &[Held]) -> Option<(u8, u8)> {
+    fn leave_of(&self, held: &[Held]) -> Option<Leaving> {
         let [only] = held else { return None };
         let here = only.arrival.stages[0].host;
-        only.arrival.stages.get(1).filter(|next| next.host != here).map(|next| (next.codec, next.rate))
+        let next = only.arrival.stages.get(1).filter(|next| next.host != here)?;
+        // What may be lost is known where the plan is from.
+        Some(Leaving { codec: next.codec, rate: next.rate, cap: None })
     }
 
     /// An execution of arrived rows ended well; none if it was not one.

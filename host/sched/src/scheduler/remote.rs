@@ -3,7 +3,7 @@
 use super::Scheduler;
 use crate::check::Hop;
 use crate::flight::{Flight, Remote};
-use crate::{Action, Crossing, Failure, FailureKind, Forward, Input, LinkReport, StageTime, Standing};
+use crate::{Action, Clamp, Crossing, Failure, FailureKind, Forward, Input, LinkReport, StageTime, Standing};
 use bps_types::policy::Trigger;
 use bps_types::{DeviceId, ExecutionId, HostId, Nanos, Trace};
 
@@ -64,7 +64,11 @@ impl Scheduler {
     ) -> Option<Trigger> {
         let Some(mut flight) = self.flights.take(execution) else { return self.stale(execution, actions) };
         flight.bytes += bytes.sent + bytes.received;
-        let first = flight.plan.stages[flight.stage];
+        let mut first = flight.plan.stages[flight.stage];
+        if let Some(rate) = bytes.coarser {
+            first.rate = rate;
+            flight.clamps.push(Clamp::Coarser(rate));
+        }
         let seen = self.costs.observe_bytes(flight.model.0, &first, flight.rows, bytes.values, self.now);
         self.corrected.extend(seen);
         self.leave_devices(&mut flight, stages);

@@ -150,7 +150,11 @@ impl Driver {
         let elapsed = Nanos::from_millis(1);
         if self.away.remove(&execution) {
             let stages = vec![StageTime { waited: None, began: self.now, elapsed, batch_rows: 1 }];
-            self.feed(Event::Answered { execution, stages, bytes: Crossing { sent: 9, values: 8, received: 1 } });
+            self.feed(Event::Answered {
+                execution,
+                stages,
+                bytes: Crossing { sent: 9, values: 8, received: 1, coarser: None },
+            });
         } else {
             self.feed(Event::Done { execution, elapsed, coding: Nanos(1) });
         }

@@ -235,7 +235,7 @@ impl Bench {
         let (elapsed, waited) = (Nanos::from_micros(50), Some(Nanos::from_micros(7)));
         let time = StageTime { waited, began: self.now, elapsed, batch_rows: forward.rows };
         let stages = vec![time; forward.stages.len()];
-        let bytes = Crossing { sent: 100, values: 100, received: 11 };
+        let bytes = Crossing { sent: 100, values: 100, received: 11, coarser: None };
         self.feed(Event::Answered { execution: forward.execution, stages, bytes });
     }
 

@@ -1,7 +1,7 @@
 //! Stages that come from other hosts.
 
 use crate::bench::{Bench, FAR, HERE, THERE, idles, joins_all, leg, trace};
-use bps_sched::{Clamp, Event, Failure, FailureKind, Next, Receipt, Rejection, Verdict};
+use bps_sched::{Clamp, Event, Failure, FailureKind, Leaving, Next, Receipt, Rejection, Verdict};
 use bps_types::{ArrivalId, Nanos};
 
 #[test]
@@ -86,7 +86,7 @@ fn an_arrival_goes_on_here_or_elsewhere() {
     bench.done();
     assert_eq!(bench.advanced[1].next, Next::Origin);
     bench.arrive(2, vec![leg(0, 0, 1), leg(2, 1, 2)], None);
-    assert_eq!(bench.runs[0].leave, Some((0, 0)));
+    assert_eq!(bench.runs[0].leave, Some(Leaving { codec: 0, rate: 0, cap: None }));
     bench.done();
     assert_eq!(bench.advanced[2].next, Next::Host(FAR, vec![leg(2, 1, 2)]));
     assert_eq!(bench.scheduler.ledger().guests.passed, 1);

@@ -3,9 +3,12 @@
 use crate::bench::{
     Bench, FAR, HERE, MODEL, PREFIX, THERE, gathers, goes_far, goes_there, leg, only_there, splits, trace,
 };
-use bps_sched::{Crossing, Event, FailureKind, Input, Verdict, WholeOnly, World};
-use bps_types::policy::{Table, TableKind};
+use bps_sched::{Cap, Clamp, Crossing, Event, FailureKind, Input, Leaving, Verdict, WholeOnly, World};
+use bps_types::policy::{CodecInfo, Decision, Snapshot, Table, TableKind};
 use bps_types::{DeviceId, Nanos, RequestId};
+
+/// As it is.
+const RAW: Leaving = Leaving { codec: 0, rate: 0, cap: None };
 
 #[test]
 fn a_split_plan_runs_its_head_here_and_its_tail_there() {
@@ -14,7 +17,7 @@ fn a_split_plan_runs_its_head_here_and_its_tail_there() {
     bench.submit(Some(Nanos::from_millis(50)));
     let run = bench.runs[0].clone();
     assert_eq!((run.device, run.from_cut, run.until_cut), (DeviceId(0), 0, 1));
-    assert_eq!(run.leave, Some((0, 0)), "its output is encoded on the device");
+    assert_eq!(run.leave, Some(RAW), "its output is encoded on the device");
     assert!(bench.forwards.is_empty());
     bench.done();
     let forward = bench.forwards[0].clone();
@@ -38,7 +41,7 @@ fn what_another_host_answers_is_pressing_when_it_has_nothing_left() {
     assert_eq!(away.len(), 2);
     let (mut pressing, mut actions) = (Vec::new(), Vec::new());
     for execution in away {
-        let bytes = Crossing { sent: 1, values: 1, received: 1 };
+        let bytes = Crossing { sent: 1, values: 1, received: 1, coarser: None };
         bench.scheduler.note(Event::Answered { execution, stages: vec![], bytes }, bench.now, &mut actions);
         pressing.push(bench.scheduler.is_pressing());
     }
@@ -65,7 +68,8 @@ fn a_codec_is_judged_by_its_values_and_not_by_the_message_around_them() {
         for _ in 0..9 {
             bench.now += Nanos::from_secs(1);
             bench.submit(None);
-            let (execution, bytes) = (bench.forwards.remove(0).execution, Crossing { sent: 400, values, received: 9 });
+            let execution = bench.forwards.remove(0).execution;
+            let bytes = Crossing { sent: 400, values, received: 9, coarser: None };
             bench.feed(Event::Answered { execution, stages: vec![], bytes });
         }
         let briefing = bench.scheduler.briefing();
@@ -73,6 +77,54 @@ fn a_codec_is_judged_by_its_values_and_not_by_the_message_around_them() {
         assert_eq!(bits.map(|bits| bits < 32.0), Some(is_corrected), "{values}: {bits:?}");
         assert!(bits.is_some_and(|bits| bits <= 32.0));
     }
+}
+
+/// Splits, and sends the values in a codec with rates.
+fn splits_coded(now: &Snapshot) -> Decision {
+    let mut decision = splits(now);
+    let tails = decision.dispatches.iter_mut().filter_map(|d| d.stages.get_mut(1));
+    tails.for_each(|tail| (tail.codec, tail.rate) = (17, 2));
+    decision
+}
+
+#[test]
+fn what_leaves_has_a_cap_as_coarse_as_the_budget_allows() {
+    let mut bench = Bench::linked(splits_coded);
+    let mut world = bench.scheduler.world().clone();
+    let name = "lossy".into();
+    world.info.codecs.push(CodecInfo { id: 17, name, rates: vec![0, 2, 4, 6], lossless: false, for_input: false });
+    world.info.models[0].accuracy_budget_ppm = 500;
+    bench.feed(Event::World(world));
+    let table = |kind, codec, shape: [u32; 2], values| {
+        Event::Table(Table {
+            epoch: 1,
+            model: MODEL.0,
+            device: 0,
+            codec,
+            kind,
+            measured: true,
+            shape: shape.to_vec(),
+            values,
+        })
+    };
+    let every_cut = |rates: [f32; 4]| rates.repeat(3);
+    bench.feed(table(TableKind::CodecLossPpm, 17, [3, 4], every_cut([100.0, 200.0, 400.0, 600.0])));
+    bench.feed(table(TableKind::CodecBits, 17, [3, 4], every_cut([16.0, 8.0, 4.0, 2.0])));
+    bench.submit(None);
+    let planned = bench.runs[0].leave.and_then(|leaving| leaving.cap);
+    // Six bytes cross this cut as they are, a quarter of it at this rate.
+    assert_eq!(planned, Some(Cap { bytes: 2, coarsest: 4 }));
+    assert_eq!(bench.runs[0].leave.map(|leaving| (leaving.codec, leaving.rate)), Some((17, 2)));
+}
+
+#[test]
+fn a_receipt_names_the_rate_that_was_used() {
+    let mut bench = Bench::linked(goes_there);
+    bench.submit(None);
+    let execution = bench.forwards.remove(0).execution;
+    let bytes = Crossing { sent: 400, values: 300, received: 9, coarser: Some(6) };
+    bench.feed(Event::Answered { execution, stages: vec![], bytes });
+    assert_eq!(bench.receipts[0].clamps, [Clamp::Coarser(6)]);
 }
 
 #[test]

@@ -90,8 +90,15 @@ impl Plan {
         let affordable = |share: f64, each: f64| (share * nanos / each.max(1.0)) as usize;
         let fitting = BYTES_MAX / 8 / task.cut_elements.max(1);
 
+        let slope_rows = affordable(SLOPES, elements * (tail + elements * MOVE_NANOS)).min(SLOPE_ROWS.1);
+        // They are held twice.
+        let slope_rows = slope_rows.min(BYTES_MAX / 4 / (8 * SLOPES_MAX * task.elements).max(1)).min(task.rows.0);
+        let slope_rows = if task.probes == 0 || slope_rows < SLOPE_ROWS.0 { 0 } else { slope_rows };
+        // With them everything that follows is done for FF-H and for FF-C, which counts with rounding and with choosing.
+        let (codecs, counts) = if slope_rows > 0 { (2.0, 3.0) } else { (1.0, 1.0) };
+
         // With weights everything is counted at the compared rates once more, twice.
-        let counted = modes * (task.rates + 2 * COMPARED.len()) as f64 * COUNT_NANOS;
+        let counted = counts * modes * (task.rates + 2 * COMPARED.len()) as f64 * COUNT_NANOS;
         let tables = affordable(TABLES, head + elements * counted).min(fitting).clamp(2, task.rows.0.max(2));
         let (bands, planes) = task.planes;
         let mut probes = task.probes.min(planes);
@@ -104,16 +111,15 @@ impl Plan {
             probes = 0;
         }
         let probe_rows = (run_rows / probes.max(1)).clamp(1, PROBE_ROWS_MAX).min(tables);
-        let slope_rows = affordable(SLOPES, elements * (tail + elements * MOVE_NANOS)).min(tables).min(SLOPE_ROWS.1);
-        // They are held twice.
-        let slope_rows = slope_rows.min(BYTES_MAX / 4 / (8 * SLOPES_MAX * task.elements).max(1));
-        let slope_rows = if task.probes == 0 || slope_rows < SLOPE_ROWS.0 { 0 } else { slope_rows };
-        let compared = 2.0 * modes * COMPARED.len() as f64;
+        let slope_rows = slope_rows.min(tables);
+        let compared = 2.0 * codecs * modes * COMPARED.len() as f64;
         let choose_rows = affordable(CHOOSING, compared * coded).clamp(CHOOSE_ROWS.0, CHOOSE_ROWS.1).min(tables);
 
         let rest = 1.0 - TABLES - WEIGHTS - SLOPES - CHOOSING;
         let most = task.rows.1.min(fitting.max(TEST_ROWS_MIN)).max(1);
-        let rows = |stride: usize| affordable(rest, (modes * task.rates.div_ceil(stride) as f64 + 1.0) * coded + head);
+        let rows = |stride: usize| {
+            affordable(rest, (codecs * modes * task.rates.div_ceil(stride) as f64 + 1.0) * coded + head)
+        };
         let stride = [1, 2].into_iter().find(|stride| rows(*stride) >= most.min(TEST_ROWS_WANTED)).unwrap_or(4);
         let tests = rows(stride).max(TEST_ROWS_MIN).min(most);
         Self { tables: tables.min(task.rows.0.max(1)), probes, probe_rows, slope_rows, choose_rows, tests, stride }

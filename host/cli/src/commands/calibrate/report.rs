@@ -1,6 +1,6 @@
 //! What a calibration comes to, for people and machines.
 
-use super::value::Calibrated;
+use super::value::{Calibrated, Found};
 use crate::table::{self, Table};
 use bps_codec::ff::{Curve, CutPackage, Loss, Mode};
 use serde::Serialize;
@@ -35,11 +35,23 @@ pub(super) struct ValueReport {
     pub(super) elements: usize,
     /// Rows behind errors and losses.
     pub(super) rows: usize,
+    /// FF-H, and FF-C where there is that.
+    pub(super) codecs: Vec<CodecReport>,
+    pub(super) int8_zstd: Rival,
+}
+
+/// One of FF's codecs at a value.
+#[derive(Debug, Serialize)]
+pub(super) struct CodecReport {
+    pub(super) codec: &'static str,
     /// Modes whose steps follow sensitivity.
     pub(super) weighted: Vec<&'static str>,
     /// At 0.1, 0.5 and 1 point.
     pub(super) at_loss: [Option<Choice>; 3],
-    pub(super) int8_zstd: Rival,
+    /// Bits at int8-zstd's output error.
+    pub(super) at_int8: Option<f32>,
+    /// That is finer than FF's finest rate: half a bit was added for each halving of the error.
+    pub(super) at_int8_guessed: bool,
 }
 
 /// The coarsest rate that may be used.
@@ -60,30 +72,35 @@ pub(super) struct Rival {
     pub(super) output_nmse: f32,
     /// As a share of one.
     pub(super) loss: Option<f32>,
-    /// Bits of FF at this output error.
-    pub(super) ff_bits: Option<f32>,
-    /// That is finer than FF's finest rate: half a bit was added for each halving of the error.
-    pub(super) ff_bits_guessed: bool,
 }
 
 impl ValueReport {
-    pub(super) fn of(found: &Calibrated) -> Self {
-        Self {
-            name: found.place.name.clone(),
-            cut: found.place.cut,
-            elements: found.place.elements(),
-            rows: found.rows,
+    pub(super) fn of(value: &Calibrated) -> Self {
+        let codec = |((codec, package), found): ((&'static str, &CutPackage), &Found)| CodecReport {
+            codec,
             weighted: found.weighted.iter().map(|mode| mode.name()).collect(),
-            at_loss: POINTS.map(|points| coarsest(&curves(&found.package), points / 100.0)),
+            at_loss: POINTS.map(|points| coarsest(&curves(package), points / 100.0)),
+            at_int8: found.at_int8.map(|(bits, _)| bits),
+            at_int8_guessed: found.at_int8.is_some_and(|(_, guessed)| guessed),
+        };
+        Self {
+            name: value.place.name.clone(),
+            cut: value.place.cut,
+            elements: value.place.elements(),
+            rows: value.rows,
+            codecs: codecs(&value.package).zip(&value.found).map(codec).collect(),
             int8_zstd: Rival {
-                bits: found.int8.bits,
-                output_nmse: found.int8.output_nmse,
-                loss: found.int8.loss.map(|loss| loss.mean),
-                ff_bits: found.at_int8.map(|(bits, _)| bits),
-                ff_bits_guessed: found.at_int8.is_some_and(|(_, guessed)| guessed),
+                bits: value.int8.bits,
+                output_nmse: value.int8.output_nmse,
+                loss: value.int8.loss.map(|loss| loss.mean),
             },
         }
     }
+}
+
+/// The codecs that a cut was calibrated for by size: FF-H, and FF-C where there is that.
+pub(super) fn codecs(package: &CutPackage) -> impl Iterator<Item = (&'static str, &CutPackage)> {
+    [("ff-h", Some(package)), ("ff-c", package.cancelling())].into_iter().filter_map(|(name, part)| Some((name, part?)))
 }
 
 /// The best mode of each rate, fine to coarse.
@@ -104,32 +121,34 @@ fn coarsest(curves: &[(Mode, u8, Curve)], share: f32) -> Option<Choice> {
 impl Report {
     /// For people.
     pub(super) fn text(&self) -> String {
-        let mut headings = vec![">cut", "value", ">elements", "weighted"];
+        let mut headings = vec![">cut", "value", ">elements", "codec", "weighted"];
         let judged = self.loss_by != "none";
         if judged {
             headings.extend([">bits at 0.1", ">0.5", ">1", "mode"]);
         }
         headings.extend([">int8-zstd", ">its loss", ">its error", ">FF at that"]);
         let mut table = Table::new(&headings);
-        for value in &self.values {
+        let lines = self.values.iter().flat_map(|value| value.codecs.iter().map(move |codec| (value, codec)));
+        for (value, codec) in lines {
             let rival = &value.int8_zstd;
             let at = |c: Option<Choice>| c.map_or_else(|| "-".into(), |c| format!("{:.2} (q{})", c.bits, c.rate));
-            let [a, b, c] = value.at_loss;
+            let [a, b, c] = codec.at_loss;
             let mut cells = vec![
                 value.cut.to_string(),
                 value.name.clone(),
                 table::count(value.elements as u64),
-                if value.weighted.is_empty() { "none".into() } else { value.weighted.join(" ").replace("ff-", "") },
+                codec.codec.to_owned(),
+                if codec.weighted.is_empty() { "none".into() } else { codec.weighted.join(" ").replace("ff-", "") },
             ];
             if judged {
                 cells.extend([at(a), at(b), at(c), b.or(c).map_or_else(|| "-".into(), |c| c.mode.to_owned())]);
             }
-            let about = if rival.ff_bits_guessed { "~" } else { "" };
+            let about = if codec.at_int8_guessed { "~" } else { "" };
             cells.extend([
                 format!("{:.2}", rival.bits),
                 rival.loss.map_or_else(|| "-".into(), |loss| format!("{:.2}", loss * 100.0)),
                 format!("{:.1e}", rival.output_nmse),
-                rival.ff_bits.map_or_else(|| "-".into(), |bits| format!("{about}{bits:.2}")),
+                codec.at_int8.map_or_else(|| "-".into(), |bits| format!("{about}{bits:.2}")),
             ]);
             table.row(cells);
         }
@@ -157,7 +176,8 @@ impl Report {
             names => format!("FF does not take: {}\n", table::clean(&names.join(", "))),
         };
         format!(
-            "{} rows of {}: half for tables, half for errors and losses\nweighted: modes whose steps follow the model's \
+            "{} rows of {}: half for tables, half for errors and losses\nff-c: ff-h with symbols whose errors \
+             cancel, which takes several times as long to encode\nweighted: modes whose steps follow the model's \
              sensitivity, since that saves bits\n{loss}\n~ beyond FF's finest rate: half a bit more for each halving of the \
              error\n{time}{left_out}{} in {file}; `bps calibrate --show {file}` has the curves\n",
             self.rows,

@@ -1,6 +1,6 @@
 //! What a package says, for people and machines.
 
-use super::report::curves;
+use super::report::{codecs, curves};
 use super::svg::{self, Heights, Line};
 use crate::table::{self, Table};
 use bps_codec::ff::{Curve, CutPackage, Mode, Origin, Package};
@@ -22,6 +22,13 @@ struct ShownCut {
     /// Where its figures are from.
     origin: &'static str,
     rows: u32,
+    /// FF-H, and FF-C where there is that.
+    codecs: Vec<ShownCodec>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownCodec {
+    codec: &'static str,
     rates: Vec<Rate>,
 }
 
@@ -49,11 +56,13 @@ impl Shown {
         for cut in &self.cuts {
             let shape = cut.shape.map(|s| format!("{s:?}")).unwrap_or_default();
             text += &format!("\n{} {shape}, {} of {} rows\n", table::clean(&cut.name), cut.origin, cut.rows);
-            let headings = [">rate", "mode", ">bits", ">95 %", ">NMSE", ">output NMSE", ">loss", "95 % interval"];
+            let headings =
+                ["codec", ">rate", "mode", ">bits", ">95 %", ">NMSE", ">output NMSE", ">loss", "95 % interval"];
             let mut table = Table::new(&headings);
-            for rate in &cut.rates {
+            for (codec, rate) in cut.codecs.iter().flat_map(|of| of.rates.iter().map(move |rate| (of.codec, rate))) {
                 let points = |share: f32| format!("{:.2}", share * 100.0);
                 table.row([
+                    codec.to_owned(),
                     rate.rate.to_string(),
                     rate.mode.to_owned(),
                     format!("{:.3}", rate.bits),
@@ -71,18 +80,20 @@ impl Shown {
                 was, the coarsest ones that of the last.\n"
     }
 
-    /// Bits over the error of the outputs (of the values, where no outputs were measured), a line for each cut.
+    /// Bits over the error of the outputs (of the values, where no outputs were measured), a line for each cut: of FF-C
+    /// where there is that, else of FF-H.
     pub(super) fn svg(&self) -> String {
-        let measured = self.cuts.iter().flat_map(|cut| &cut.rates).any(|rate| rate.output_nmse.is_some());
+        let of = |cut: &ShownCut| cut.codecs.last().map_or(&[][..], |codec| &codec.rates[..]);
+        let measured = self.cuts.iter().flat_map(of).any(|rate| rate.output_nmse.is_some());
         let line = |cut: &ShownCut| {
             let error = |rate: &Rate| if measured { rate.output_nmse } else { Some(rate.nmse) };
             let point = |rate: &Rate| Some((f64::from(rate.bits), f64::from(error(rate)?)));
-            Line { name: cut.name.clone(), points: cut.rates.iter().filter_map(point).collect(), stands_out: false }
+            Line { name: cut.name.clone(), points: of(cut).iter().filter_map(point).collect(), stands_out: false }
         };
         let lines: Vec<Line> = self.cuts.iter().map(line).collect();
-        let of =
+        let what =
             if measured { "relative squared error of the outputs" } else { "relative squared error of the values" };
-        svg::plot(&lines, Heights::Logarithmic, "bits per element", of)
+        svg::plot(&lines, Heights::Logarithmic, "bits per element", what)
     }
 }
 
@@ -92,8 +103,17 @@ fn cut(cut: &CutPackage) -> ShownCut {
         Origin::Calibrated { rows } => ("calibrated with data", rows),
         Origin::MadeUp { rows } => ("made-up inputs", rows),
     };
-    let rates = curves(cut).into_iter().map(|(mode, q, curve)| rate(mode, q, &curve)).collect();
-    ShownCut { name: cut.name().to_owned(), shape: cut.row_shape(), origin, rows, rates }
+    let shown = |(codec, package)| {
+        let rates = curves(package).into_iter().map(|(mode, q, curve)| rate(mode, q, &curve)).collect();
+        ShownCodec { codec, rates }
+    };
+    ShownCut {
+        name: cut.name().to_owned(),
+        shape: cut.row_shape(),
+        origin,
+        rows,
+        codecs: codecs(cut).map(shown).collect(),
+    }
 }
 
 fn rate(mode: Mode, q: u8, curve: &Curve) -> Rate {

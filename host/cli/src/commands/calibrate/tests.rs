@@ -48,8 +48,13 @@ fn the_digits_model_is_calibrated_and_bound_to_its_file() {
         assert_eq!((cut.name(), cut.origin(), value.rows), (&value.name[..], Origin::Calibrated { rows: 80 }, 80));
         let scalar = bits(cut, Mode::Scalar);
         assert!(scalar.len() == 16 && scalar.windows(2).all(|w| w[0] > w[1]), "{}: {scalar:?}", cut.name());
-        let best = report::curves(cut);
-        assert!(best.len() == 16 && best.iter().all(|(_, _, curve)| curve.loss.is_some()), "{}", cut.name());
+        let named: Vec<&str> = value.codecs.iter().map(|codec| codec.codec).collect();
+        assert_eq!(named, ["ff-h", "ff-c"], "{}", cut.name());
+        for (codec, package) in report::codecs(cut) {
+            let best = report::curves(package);
+            let whole = best.len() == 16 && best.iter().all(|(_, _, curve)| curve.loss.is_some());
+            assert!(whole && package.directions().is_some() == (codec == "ff-c"), "{codec} of {}", cut.name());
+        }
     }
     // Deep in the net two bits are enough, and behind a ReLU FF needs fewer bits than int8-zstd for the same answers.
     let deep = report.values.iter().zip(package.cuts()).filter(|(value, _)| value.elements == 512);
@@ -61,7 +66,9 @@ fn the_digits_model_is_calibrated_and_bound_to_its_file() {
         let rival = &value.int8_zstd;
         if value.name.to_lowercase().contains("relu") {
             behind_relu += 1;
-            assert!(rival.ff_bits.is_some_and(|bits| bits < rival.bits), "{value:?}");
+            let [rounded, cancelling] = &value.codecs[..] else { panic!("{value:?}") };
+            assert!(rounded.at_int8.is_some_and(|bits| bits < rival.bits), "{value:?}");
+            assert!(cancelling.at_int8.zip(rounded.at_int8).is_some_and(|(fewer, bits)| fewer < bits), "{value:?}");
         }
     }
     assert_eq!(behind_relu, 3);

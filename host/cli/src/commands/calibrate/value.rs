@@ -1,7 +1,8 @@
 //! One value of the model, from its activations to its package.
 //!
 //! 1. Half of the rows give activations for tables, and by [`probe`] weights for steps.
-//!    Where a run for each element of a few rows can be paid for, [`slopes`] gives the directions along which errors cancel.
+//!    Where a run for each element of a few rows can be paid for, [`slopes`] gives the directions along which errors cancel:
+//!    then all that follows is done twice, for FF-H and for FF-C.
 //! 2. Each mode has equal or weighted steps, whichever needs fewer bits at equal output error; seen on the same half.
 //! 3. The other half goes through every mode at the rates on offer, from the middle to the coarse ones and then to the fine
 //!    ones. A mode is not followed where it loses more than 20 points (or, where nothing is judged, more than half of the
@@ -52,14 +53,21 @@ pub(in crate::commands) struct Bench<'a> {
 /// A value with its package.
 pub(in crate::commands) struct Calibrated {
     pub(super) place: Place,
+    /// With the one for FF-C beside it, where there is one.
     pub(in crate::commands) package: CutPackage,
-    /// Modes whose steps follow the model's sensitivity.
-    pub(super) weighted: Vec<Mode>,
+    /// What was found of FF-H, and of FF-C where there is that.
+    pub(super) found: Vec<Found>,
     /// Rows behind errors and losses.
     pub(super) rows: usize,
     /// The rival.
     pub(super) int8: Effect,
-    /// Bits with which FF has the rival's output error; true: beyond its finest rate, so guessed.
+}
+
+/// What was found of one of FF's codecs.
+pub(super) struct Found {
+    /// Modes whose steps follow the model's sensitivity.
+    pub(super) weighted: Vec<Mode>,
+    /// Bits with which it has the rival's output error; true: beyond its finest rate, so guessed.
     pub(super) at_int8: Option<(f32, bool)>,
 }
 
@@ -67,7 +75,10 @@ pub(in crate::commands) struct Calibrated {
 struct Samples<'a> {
     place: &'a Place,
     tensors: &'a [HostTensor],
-    directions: Option<&'a Directions>,
+    /// Their rows as they cross the cut.
+    rows: &'a [Row],
+    /// As probing found them.
+    weights: Option<Weights>,
 }
 
 /// Effects by mode and rate.
@@ -94,13 +105,7 @@ impl Bench<'_> {
         let slope_rows: Vec<&Row> = even(tables.len(), plan.slope_rows).map(|at| &tables[at]).collect();
         let directions = slopes::directions(self.net, place, &slope_rows)?;
         done(0.4);
-        let samples = Samples { place, tensors: &samples, directions: directions.as_ref() };
-        let weights = match weights {
-            Some(weights) => self.worthwhile(&samples, &modes, &tables, plan.choose_rows, weights)?,
-            None => Weights::default(),
-        };
-        done(0.5);
-        let package = self.package(&samples, &modes, &RATE_LIST, &weights)?;
+        let samples = Samples { place, tensors: &samples, rows: &tables, weights };
         let trial = Trial {
             net: self.net,
             place,
@@ -110,24 +115,48 @@ impl Bench<'_> {
             judge: self.judge,
         };
         let int8 = trial.int8_zstd()?;
+        let course = Course { plan: &plan, modes: &modes, trial: &trial, int8: &int8 };
+        let half = if directions.is_some() { 0.3 } else { 0.6 };
+        let (mut package, plain) = self.codec(&course, &samples, None, &|share| done(0.4 + half * share))?;
+        let mut found = vec![plain];
+        if directions.is_some() {
+            let (beside, cancelling) =
+                self.codec(&course, &samples, directions.as_ref(), &|share| done(0.7 + 0.3 * share))?;
+            package = package.with_cancelling(beside)?;
+            found.push(cancelling);
+        }
+        Ok(Calibrated { place: place.clone(), package, found, rows: trial.rows.len(), int8 })
+    }
+
+    /// Calibrates one of FF's codecs: without directions FF-H (and FF-S), with them FF-C.
+    fn codec(
+        &self,
+        course: &Course<'_>,
+        samples: &Samples<'_>,
+        directions: Option<&Directions>,
+        done: &dyn Fn(f32),
+    ) -> Result<(CutPackage, Found)> {
+        let &Course { plan, modes, trial, int8 } = course;
+        let weights = match &samples.weights {
+            Some(weights) => self.worthwhile(samples, directions, modes, plan.choose_rows, weights)?,
+            None => Weights::default(),
+        };
+        done(0.2);
+        let package = self.package(samples, directions, modes, &RATE_LIST, &weights)?;
         let mut effects = Effects::new();
         for (number, mode) in modes.iter().enumerate() {
             let rates: Vec<u8> = RATE_LIST.iter().copied().step_by(plan.stride).collect();
-            let measured = walk(&rates, |q| trial.ff(&package, *mode, q), hopeless, |effect| clear(effect, &int8))?;
+            let measured = walk(&rates, |q| trial.ff(&package, *mode, q), hopeless, |effect| clear(effect, int8))?;
             effects.extend(measured.into_iter().map(|(q, effect)| ((*mode, q), effect)));
-            done(0.6 + 0.4 * (number + 1) as f32 / modes.len() as f32);
+            done(0.3 + 0.7 * (number + 1) as f32 / modes.len() as f32);
         }
-        let package = entered(&package, &modes, &effects)?;
+        // FF-S is packed, and packed symbols do not cancel.
+        let kept: &[Mode] = if directions.is_some() { &[] } else { &[Mode::Scalar] };
+        let package = entered(&package, modes, &effects, kept)?;
         let package = if self.made_up { package.made_up()? } else { package };
         let points: Vec<choose::Point> = effects.values().map(|e| (e.bits, e.output_nmse)).collect();
-        Ok(Calibrated {
-            place: place.clone(),
-            package,
-            weighted: weights.0.iter().map(|(mode, _)| *mode).collect(),
-            rows: trial.rows.len(),
-            at_int8: choose::bits_at_or_beyond(&points, int8.output_nmse),
-            int8,
-        })
+        let weighted = weights.0.iter().map(|(mode, _)| *mode).collect();
+        Ok((package, Found { weighted, at_int8: choose::bits_at_or_beyond(&points, int8.output_nmse) }))
     }
 
     fn task(&self, place: &Place, modes: usize) -> Result<Task> {
@@ -147,8 +176,15 @@ impl Bench<'_> {
         })
     }
 
-    fn package(&self, samples: &Samples<'_>, modes: &[Mode], rates: &[u8], weights: &Weights) -> Result<CutPackage> {
-        let &Samples { place, tensors: samples, directions } = samples;
+    fn package(
+        &self,
+        samples: &Samples<'_>,
+        directions: Option<&Directions>,
+        modes: &[Mode],
+        rates: &[u8],
+        weights: &Weights,
+    ) -> Result<CutPackage> {
+        let &Samples { place, tensors: samples, .. } = samples;
         let (model, name, order) = (self.net.graph().digest, place.name.as_str(), Order::Nchw);
         let what = ff::Calibration { name, model, samples, order, modes, rates, weights, directions };
         ff::calibrate(&what).with_context(|| format!("value {name} cannot be calibrated"))
@@ -158,29 +194,37 @@ impl Bench<'_> {
     fn worthwhile(
         &self,
         samples: &Samples<'_>,
+        directions: Option<&Directions>,
         modes: &[Mode],
-        tables: &[Row],
         rows: usize,
-        weights: Weights,
+        weights: &Weights,
     ) -> Result<Weights> {
         let place = samples.place;
-        let rows: Vec<&Row> = even(tables.len(), rows).map(|at| &tables[at]).collect();
+        let rows: Vec<&Row> = even(samples.rows.len(), rows).map(|at| &samples.rows[at]).collect();
         let clean = answers(&self.net.tail(place.cut, &rows)?)?;
         let (net, clean) = (self.net, clean.iter().collect());
         let trial = Trial { net, place, rows, numbers: Vec::new(), clean, judge: &Judge::Nothing };
-        let flat = self.package(samples, modes, &COMPARED, &Weights::default())?;
-        let weighted = self.package(samples, modes, &COMPARED, &weights)?;
+        let flat = self.package(samples, directions, modes, &COMPARED, &Weights::default())?;
+        let weighted = self.package(samples, directions, modes, &COMPARED, weights)?;
         let points = |package: &CutPackage, mode| -> Result<Vec<choose::Point>> {
             COMPARED.iter().map(|q| trial.ff(package, mode, *q).map(|e| (e.bits, e.output_nmse))).collect()
         };
         let mut kept = Vec::new();
-        for (mode, list) in weights.0 {
-            if modes.contains(&mode) && choose::saves(&points(&weighted, mode)?, &points(&flat, mode)?) > 0.0 {
-                kept.push((mode, list));
+        for (mode, list) in &weights.0 {
+            if modes.contains(mode) && choose::saves(&points(&weighted, *mode)?, &points(&flat, *mode)?) > 0.0 {
+                kept.push((*mode, list.clone()));
             }
         }
         Ok(Weights(kept))
     }
+}
+
+/// How a value's codecs are measured.
+struct Course<'a> {
+    plan: &'a Plan,
+    modes: &'a [Mode],
+    trial: &'a Trial<'a>,
+    int8: &'a Effect,
 }
 
 /// At most so many, evenly chosen.
@@ -244,8 +288,8 @@ fn loss_of(effects: &Effects, mode: Mode, q: u8) -> Option<Loss> {
     next.or_else(|| measured().next_back()).and_then(|(_, effect)| effect.loss)
 }
 
-/// What was measured goes into the curves, and the best mode of each rate is entered.
-fn entered(package: &CutPackage, modes: &[Mode], effects: &Effects) -> Result<CutPackage> {
+/// What was measured goes into the curves, and the best mode of each rate is entered; `kept` ones stay at all rates.
+fn entered(package: &CutPackage, modes: &[Mode], effects: &Effects, kept: &[Mode]) -> Result<CutPackage> {
     let with = package.with_curves(|mode, q, curve| {
         let curve = Curve { loss: loss_of(effects, mode, q), ..curve };
         match effects.get(&(mode, q)) {
@@ -266,7 +310,7 @@ fn entered(package: &CutPackage, modes: &[Mode], effects: &Effects) -> Result<Cu
         let judged = judged.and_then(|all| all.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)));
         judged.map_or_else(|| package.best_mode(q), |(_, mode)| Some(mode))
     };
-    Ok(with.with_best_and(best, &[Mode::Scalar])?)
+    Ok(with.with_best_and(best, kept)?)
 }
 
 #[cfg(test)]

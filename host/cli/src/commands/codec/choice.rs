@@ -102,7 +102,7 @@ pub(super) fn offered(spec: &CodecSpec, rate: u8) -> Result<(), String> {
 pub(super) fn only_ff(spec: &CodecSpec, options: &[(&str, bool)]) -> Result<()> {
     match options.iter().find(|(_, given)| *given) {
         Some((option, _)) if spec.layout != Layout::Ff => {
-            Err(usage(format!("{option} is for ff-s and ff-h, not for {}", spec.name)))
+            Err(usage(format!("{option} is for ff-s, ff-h and ff-c, not for {}", spec.name)))
         }
         _ => Ok(()),
     }
@@ -118,6 +118,7 @@ pub(super) fn settings<'a>(
 ) -> Option<Settings<'a>> {
     let usual = ff::settings_of(spec.id, rate, None)?;
     let mode = mode.or_else(|| ff::mode_for(spec.id, rate, package)).unwrap_or(usual.mode);
+    let package = ff::package_for(spec.id, package);
     Some(Settings { mode, package, ..usual })
 }
 
@@ -154,7 +155,11 @@ impl PackageArgs {
         let Some(path) = &self.package else { return Ok(None) };
         let package = load(path)?;
         match &self.cut {
-            Some(name) => named(path, &package, name).map(Some),
+            Some(name) => {
+                let cut = named(path, &package, name)?;
+                let beside = cut.cancelling().filter(|beside| beside.id() == frame.package).cloned();
+                Ok(Some(beside.unwrap_or(cut)))
+            }
             None => Ok(package.cut_by_id(frame.package).cloned()),
         }
     }
@@ -188,7 +193,7 @@ mod tests {
         let (spec, mode) = by_name("ff-h2").unwrap();
         assert_eq!((spec.name, mode), ("ff-h", Some(Mode::Haar2)));
         let error = by_name("fly").unwrap_err().to_string();
-        assert!(error.contains("raw, raw-zstd") && error.ends_with("ff-s, ff-h, ff-h1, ff-h2"), "{error}");
+        assert!(error.contains("raw, raw-zstd") && error.ends_with("ff-s, ff-h, ff-c, ff-h1, ff-h2"), "{error}");
     }
 
     #[test]

@@ -165,7 +165,7 @@ fn bare(args: &DecodeArgs, spec: &'static CodecSpec, data: Bytes) -> Result<Pack
     Ok(Packed { codec: spec.id, rate, data_type, shape, data })
 }
 
-/// What an FF frame says of itself, which must be what is said of it. Of ff-h any mode may be the best.
+/// What an FF frame says of itself, which must be what is said of it. Of ff-h and ff-c any mode may be the best.
 fn frame_of(spec: &CodecSpec, packed: &Packed) -> Result<Frame> {
     let frame = Frame::read(&packed.data)?;
     if spec.id == ff::ID_SCALAR && frame.mode != Mode::Scalar {

@@ -28,7 +28,7 @@ Examples
   bps codec encode act.npy -o act.bpsc
   bps codec encode act.npy -o act.bpsc --codec ff-h --rate 20 --entropy zstd
   bps codec encode act.npy -o act.bpsc --codec ff-s --bound 0.01
-  bps codec encode act.npy -o act.bpsc --package net.ff --cut block3
+  bps codec encode act.npy -o act.bpsc --codec ff-c --package net.ff --cut block3
   bps codec encode act.npy -o act.bpsc --codec int8 --device gpu:0 --format json")]
 pub(super) struct EncodeArgs {
     /// A .npy file as numpy.save writes it, rows first.
@@ -54,7 +54,7 @@ pub(super) struct EncodeArgs {
     pub(super) raw_frame: bool,
     #[command(flatten)]
     pub(super) package: PackageArgs,
-    /// For FF: the last stage [default: pack for ff-s, rans for ff-h].
+    /// For FF: the last stage [default: pack for ff-s, rans for the others].
     #[arg(long, value_enum, help_heading = "FF only")]
     pub(super) entropy: Option<EntropyName>,
     /// For FF: no element is to be off by more than this.

@@ -74,7 +74,7 @@ fn text(all: &[CodecReport]) -> String {
     }
     format!(
         "{table}\nassumed bits: an element of FP32 (jpeg: UINT8), from the first rate to the last, before anything was \
-         measured;\n`bps codec encode` measures. rates: those that plans use; here ff-s and ff-h take every one, 0 to 31\n"
+         measured;\n`bps codec encode` measures. rates: those that plans use; here FF's take every one, 0 to 31\n"
     )
 }
 

@@ -1,7 +1,7 @@
 //! The commands as a person gives them, on files.
 
 use super::*;
-use bps_codec::ff::{Calibration, Mode, Order, Package, Weights, calibrate};
+use bps_codec::ff::{Calibration, Directions, Mode, Order, Package, Weights, calibrate};
 use bps_codec::{Layout, codecs};
 use bps_types::{DataType, HostTensor};
 use clap::Parser;
@@ -84,8 +84,12 @@ fn package() -> Package {
         let samples: Vec<_> = (1..4).map(|rows| maps(&[rows, 6, 8, 8])).collect();
         let (samples, weights) = (&samples[..], &Weights::default());
         let (modes, rates, order) = (&Mode::ALL, &[8, 16][..], Order::Nchw);
-        calibrate(&Calibration { name, model: [7; 32], samples, order, modes, rates, weights, directions: None })
-            .unwrap()
+        let of = |directions| {
+            let model = [7; 32];
+            calibrate(&Calibration { name, model, samples, order, modes, rates, weights, directions }).unwrap()
+        };
+        let directions = Directions::made_up(&[1, 6, 8, 8], 5).unwrap();
+        of(None).with_cancelling(of(Some(&directions))).unwrap()
     };
     Package::new([7; 32], vec![cut("block1"), cut("block2")]).unwrap()
 }
@@ -156,6 +160,11 @@ fn packages_are_used_and_must_be_the_same() {
     assert!(encode::text(&report).contains("package block2"), "{report:?}");
     desk.decode("out.bpsc -o back.npy --package net.ff").unwrap();
     desk.decode("out.bpsc -o back.npy --package net.ff --cut block2").unwrap();
+    desk.encode("maps.npy -o aimed.bpsc --codec ff-c --package net.ff --cut block2").unwrap();
+    let bytes = |name: &str| std::fs::read(desk.path(name)).unwrap();
+    assert_ne!(bytes("out.bpsc"), bytes("aimed.bpsc"));
+    desk.decode("aimed.bpsc -o back.npy --package net.ff").unwrap();
+    desk.decode("aimed.bpsc -o back.npy --package net.ff --cut block2").unwrap();
     let other = desk.decode("out.bpsc -o back.npy --package net.ff --cut block1");
     Desk::fails(other, "the frame was made with package");
     Desk::fails(desk.decode("out.bpsc -o back.npy"), "give it, --package MODEL.ff: byte 8, package");
@@ -175,7 +184,7 @@ fn mistakes_are_named() {
     desk.put_tensor("maps.npy", &maps(&[2, 6, 8, 8]));
     desk.put_tensor("wide.npy", &HostTensor::new(DataType::Fp64, vec![1], vec![0; 8].into()).unwrap());
     for (line, wanted) in [
-        ("maps.npy -o o.x --codec f16 --bound 1", "--bound is for ff-s and ff-h, not for f16"),
+        ("maps.npy -o o.x --codec f16 --bound 1", "--bound is for ff-s, ff-h and ff-c, not for f16"),
         ("maps.npy -o o.x --codec raw --entropy rans", "--entropy is for ff-s"),
         ("maps.npy -o o.x --codec raw --order nhwc", "--order is for ff-s"),
         ("maps.npy -o o.x --codec raw --package net.ff", "--package is for ff-s"),

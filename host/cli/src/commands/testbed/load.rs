@@ -5,8 +5,9 @@ use super::network::Site;
 use crate::arrivals::{self, Load};
 use crate::client::Client;
 use crate::infer_wire::{self, Named, WireRequest};
-use crate::local::{DIGITS, best_class};
-use anyhow::{Context, Result, anyhow};
+use crate::local::best_class;
+use anyhow::{Context, Result, anyhow, bail};
+use bps_data::{Set, Split};
 use bps_types::{DataType, HostTensor, element_count};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
@@ -17,8 +18,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// Different inputs that are sent in turn; more would not change what is measured.
+/// Different inputs of noise that are sent in turn; more would not change what is measured.
 const INPUTS: u64 = 16;
+/// Pictures of a set that are sent in turn.
+const PICTURES: usize = 500;
 /// A client that was turned away waits this long: a closed loop must not become a storm.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long after a run its last answers may come; what has none by then is lost.
@@ -74,6 +77,17 @@ pub(super) enum End {
     Lost,
 }
 
+/// What requests hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// The scans that the digits net has not seen.
+    Scans,
+    /// Test pictures of a set.
+    Pictures(Set),
+    /// Nothing in particular.
+    Noise,
+}
+
 /// What can be asked of a model.
 #[derive(Debug)]
 pub(super) struct Questions {
@@ -82,13 +96,18 @@ pub(super) struct Questions {
 }
 
 impl Questions {
-    /// Requests for a model, as its host describes it: digits with their labels, else seeded noise of the right shape, as
-    /// pixels where the model takes images.
-    pub(super) fn for_model(name: &str, metadata: &Value, deadline: Option<Duration>) -> Result<Self> {
+    /// Requests for a model, as its host describes it: scans and pictures with their labels, or seeded noise of the right
+    /// shape, as pixels where the model takes images.
+    pub(super) fn for_model(
+        name: &str,
+        content: Content,
+        metadata: &Value,
+        deadline: Option<Duration>,
+    ) -> Result<Self> {
         let parameters = deadline.map_or(json!({}), |d| json!({ "timeout": d.as_micros() as u64 }));
         let inputs = metadata["inputs"].as_array().map(Vec::as_slice).unwrap_or_default();
         let encode = |named: Vec<Named>| infer_wire::encode(&named, &[], &parameters);
-        let list = if name == DIGITS {
+        let list = if content == Content::Scans {
             let input = inputs.first().and_then(|i| i["name"].as_str()).context("the digits model has no input")?;
             let ask = |digit: bps_engine::digits::Digit| {
                 let side = bps_engine::digits::SIDE;
@@ -97,6 +116,21 @@ impl Questions {
                 anyhow::Ok((encode(vec![Named { name: input.to_owned(), tensor }]), Some(digit.label)))
             };
             bps_engine::digits::held_out().into_iter().map(ask).collect::<Result<_>>()?
+        } else if let Content::Pictures(set) = content {
+            let image = Image::of(metadata).context("the model takes no images")?;
+            let [_, side, width, channels] = image.shape[..] else { bail!("the model's image has no three extents") };
+            if side != width || !bps_data::SIDES.contains(&side) || channels != set.channels() {
+                let sides = bps_data::SIDES.map(|side| side.to_string()).join(" or ");
+                bail!(
+                    "{set} has square pictures of {sides} pixels in {} channels, {name} takes {side} x {width} in {channels}",
+                    set.channels()
+                );
+            }
+            let ask = |picture: bps_data::Picture| {
+                let tensor = HostTensor::new(DataType::Uint8, image.shape.clone(), picture.pixels.into())?;
+                anyhow::Ok((encode(vec![Named { name: image.input.clone(), tensor }]), Some(picture.label)))
+            };
+            bps_data::rows(set, Split::Test, side, PICTURES).map(ask).collect::<Result<_>>()?
         } else {
             let image = Image::of(metadata);
             let ask = |seed| {
@@ -279,7 +313,8 @@ mod tests {
     #[test]
     fn inputs_follow_the_description() {
         let metadata = json!({ "inputs": [{ "name": "x", "datatype": "FP32", "shape": [-1, 3, 4, 4] }] });
-        let questions = Questions::for_model("net", &metadata, Some(Duration::from_millis(20))).unwrap();
+        let questions =
+            Questions::for_model("net", Content::Noise, &metadata, Some(Duration::from_millis(20))).unwrap();
         assert_eq!((questions.list.len(), questions.path.as_str()), (INPUTS as usize, "/v2/models/net/infer"));
         let body = &questions.list[0].0.body;
         let head = String::from_utf8_lossy(&body[..body.len() - 3 * 4 * 4 * 4]).into_owned();
@@ -291,7 +326,7 @@ mod tests {
     fn a_model_that_takes_images_gets_pixels() {
         let metadata = json!({ "inputs": [{ "name": "x", "datatype": "FP32", "shape": [-1, 3, 8, 6] }],
                                "properties": { "image_input": "x 6x8x3" } });
-        let questions = Questions::for_model("net", &metadata, None).unwrap();
+        let questions = Questions::for_model("net", Content::Noise, &metadata, None).unwrap();
         let body = String::from_utf8_lossy(&questions.list[0].0.body).into_owned();
         assert!(body.contains("UINT8") && body.contains("[1,8,6,3]"), "{body}");
     }
@@ -299,14 +334,26 @@ mod tests {
     #[test]
     fn what_cannot_be_filled_is_named() {
         let metadata = json!({ "inputs": [{ "name": "tokens", "datatype": "INT64", "shape": [-1] }] });
-        let error = Questions::for_model("net", &metadata, None).unwrap_err().to_string();
+        let error = Questions::for_model("net", Content::Noise, &metadata, None).unwrap_err().to_string();
         assert!(error.contains("tokens") && error.contains("INT64"), "{error}");
     }
 
     #[test]
     fn digits_have_labels() {
         let metadata = json!({ "inputs": [{ "name": "image", "datatype": "FP32", "shape": [-1, 1, 8, 8] }] });
-        let questions = Questions::for_model(DIGITS, &metadata, None).unwrap();
+        let questions = Questions::for_model("digits", Content::Scans, &metadata, None).unwrap();
         assert!(questions.list.len() > 100 && questions.list.iter().all(|(_, label)| label.is_some_and(|l| l < 10)));
+    }
+
+    #[test]
+    fn pictures_have_labels_and_must_fit() {
+        let of = |size: &str| json!({ "inputs": [], "properties": { "image_input": size } });
+        let ask = |size: &str| Questions::for_model("net", Content::Pictures(Set::Shapes), &of(size), None);
+        let questions = ask("x 32x32x3").unwrap();
+        assert_eq!(questions.list.len(), PICTURES);
+        assert!(questions.list.iter().all(|(_, label)| label.is_some()));
+        for wrong in ["x 32x64x3", "x 28x28x3", "x 32x32x1"] {
+            assert!(ask(wrong).unwrap_err().to_string().contains("shapes has square pictures"), "{wrong}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::dispatch::{self, Dispatch};
 use super::figures::{self, Event, Figures};
 use super::host::HostProcess;
 use super::load::{self, Answer, Shape, Work};
-use super::plan::{Cell, Contender, ModelChoice};
+use super::plan::{Cell, Contender, ModelChoice, variant};
 use super::report::{CellReport, Row};
 use super::session::{HostPlan, Session, client};
 use super::statistics;
@@ -114,7 +114,12 @@ impl Measure<'_> {
                 }
             };
             for model in &setup.models {
-                let questions = Arc::new(session.questions(&model.name(), setup.deadline).await?);
+                let mut questions = Vec::with_capacity(setup.contenders.len());
+                for contender in &setup.contenders {
+                    let name = variant(&model.name(), &contender.codecs);
+                    let asked = session.questions(&name, model.content(plan.data), setup.deadline).await?;
+                    questions.push(Arc::new(asked));
+                }
                 for link in &setup.links {
                     let cell = Cell { model: model.name(), slowdown, link: *link };
                     let place = cell.text();
@@ -125,7 +130,8 @@ impl Measure<'_> {
         Ok(cells)
     }
 
-    async fn cell(&mut self, session: &mut Session, cell: Cell, questions: &Arc<Questions>) -> Result<CellReport> {
+    /// `questions` are those of each contender.
+    async fn cell(&mut self, session: &mut Session, cell: Cell, questions: &[Arc<Questions>]) -> Result<CellReport> {
         let setup = self.setup;
         let mut rows: Vec<Row> = setup
             .contenders
@@ -133,9 +139,9 @@ impl Measure<'_> {
             .map(|c| Row { policy: c.label.clone(), throughput: None, rolled_back: Vec::new(), runs: Vec::new() })
             .collect();
         self.bar.set_message("warming up");
-        self.warm_up(session, &cell, questions).await?;
+        self.warm_up(session, &cell, &questions[0]).await?;
         for round in 0..setup.runs {
-            for (contender, row) in setup.contenders.iter().zip(&mut rows) {
+            for ((contender, questions), row) in setup.contenders.iter().zip(questions).zip(&mut rows) {
                 self.bar.set_message(contender.label.clone());
                 let (run, rolled_back) = self.run(session, &cell, questions, contender, round).await?;
                 row.runs.push(run);

@@ -1,12 +1,16 @@
 //! The models of a test bed, as a folder that `bps serve --models` takes.
 
-use super::plan::ModelChoice;
+use super::plan::{self, ModelChoice};
+use crate::config;
 use crate::local;
 use crate::model_file;
 use anyhow::{Context, Result};
 use bps_graph::topology;
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
+
+/// A manifest is short.
+const MANIFEST_BYTES_MAX: u64 = 64 << 10;
 
 /// The networks that are made take photographs; so do their clients send pixels, as a camera would. Their weights are
 /// random: what a codec would cost in accuracy is as assumed, and what zstd makes of their activations means nothing, so
@@ -22,7 +26,8 @@ fn photographs(codecs: &[String]) -> String {
     )
 }
 
-/// Writes what is built in or made into `folder`; gives the files that are served from where they are.
+/// Writes what is built in or made into `folder`; gives the files that are served from where they are. `codecs` are those of
+/// the networks that are made.
 pub(super) fn write(models: &[ModelChoice], codecs: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -47,4 +52,70 @@ pub(super) fn write(models: &[ModelChoice], codecs: &[String], folder: &Path) ->
         }
     }
     Ok(files)
+}
+
+/// Writes each model once more for each list of codecs that a policy may use alone: files for the edges. The server needs
+/// none of them, since it knows models by their digest, which is the same. `models` is the folder of [`write`], `folder`
+/// another one.
+pub(super) fn variants(
+    choices: &[ModelChoice],
+    lists: &[&[String]],
+    models: &Path,
+    folder: &Path,
+) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for choice in choices {
+        let onnx = match choice {
+            ModelChoice::File(path) => path.clone(),
+            _ => models.join(choice.name()).join("model.onnx"),
+        };
+        for codecs in lists {
+            let file = folder.join(format!("{}.onnx", plan::variant(&choice.name(), codecs)));
+            for extension in ["onnx", "ff"] {
+                let from = onnx.with_extension(extension);
+                if extension == "onnx" || from.exists() {
+                    let failed = || format!("cannot copy {}", from.display());
+                    model_file::write(&file.with_extension(extension), &std::fs::read(&from).with_context(failed)?)?;
+                }
+            }
+            let manifest = with_codecs(&onnx.with_extension("toml"), codecs)?;
+            model_file::write(&file.with_extension("toml"), manifest.as_bytes())?;
+            files.push(file);
+        }
+    }
+    Ok(files)
+}
+
+/// A model.toml with other codecs; where there is none, one that says nothing else.
+fn with_codecs(path: &Path, codecs: &[String]) -> Result<String> {
+    let text = if path.exists() { config::read_bounded(path, MANIFEST_BYTES_MAX)? } else { String::new() };
+    let mut table: toml::Table = text.parse().with_context(|| path.display().to_string())?;
+    table.insert("codecs".to_owned(), codecs.to_vec().into());
+    Ok(table.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_is_the_model_with_other_codecs() {
+        let folder = tempfile::tempdir().unwrap();
+        let (models, edges) = (folder.path().join("models"), folder.path().join("edges"));
+        let choices = [ModelChoice::Digits];
+        assert!(write(&choices, &[], &models).unwrap().is_empty());
+        let codecs = ["int8-zstd".to_owned()];
+        let files = variants(&choices, &[&codecs], &models, &edges).unwrap();
+        assert_eq!(files, [edges.join("digits-with-int8-zstd.onnx")]);
+        let read = |path: &Path| std::fs::read(path).unwrap();
+        for extension in ["onnx", "ff"] {
+            let original = models.join("digits").join("model").with_extension(extension);
+            assert_eq!(read(&files[0].with_extension(extension)), read(&original));
+        }
+        let manifest = |text: Vec<u8>| bps_graph::manifest::parse(&String::from_utf8(text).unwrap()).unwrap();
+        let own = manifest(read(&models.join("digits/model.toml")));
+        let narrow = manifest(read(&files[0].with_extension("toml")));
+        assert_eq!((narrow.codecs.as_deref(), narrow.slo_ms), (Some(&codecs[..]), own.slo_ms));
+        assert_eq!(with_codecs(&folder.path().join("none.toml"), &codecs).unwrap().trim(), "codecs = [\"int8-zstd\"]");
+    }
 }

@@ -1,11 +1,13 @@
 //! What is measured: which policies, which cells, in which order. Words of the command line become data here.
 
+use super::load::Content;
 use crate::exit::usage;
 use crate::link::LinkChoice;
 use anyhow::Result;
+use bps_data::Set;
 use serde::Serialize;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Policies that take part unless others are named: every baseline, then the product's own.
@@ -28,7 +30,7 @@ pub(super) const ALL_POLICIES: [&str; 14] = [
 /// Those of a short run.
 pub(super) const SHORT_POLICIES: [&str; 3] = ["local-only", "remote-only", "bps"];
 
-/// A policy with its configuration.
+/// A policy with its configuration, and the codecs that it may use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Contender {
     /// What the table calls it.
@@ -37,13 +39,22 @@ pub(super) struct Contender {
     pub(super) policy: String,
     /// Its configuration, JSON; empty: its defaults.
     pub(super) config: String,
+    /// Codecs that it may use besides raw; empty: those of the model.
+    pub(super) codecs: Vec<String>,
 }
 
 impl FromStr for Contender {
     type Err = String;
 
-    /// `NAME` or `NAME{"key":value}`.
+    /// `NAME` or `NAME{"key":value}`, then `:CODEC,CODEC` where it may use only those.
     fn from_str(text: &str) -> Result<Self, String> {
+        // A colon inside of the configuration is none of ours.
+        let behind = text.rfind('}').map_or(0, |at| at + 1);
+        let (text, codecs) = match text[behind..].split_once(':') {
+            Some((before, codecs)) => (&text[..behind + before.len()], Some(codecs)),
+            None => (text, None),
+        };
+        let codecs = codecs.map_or_else(|| Ok(Vec::new()), |list| list.split(',').map(codec).collect())?;
         let (policy, config) = match text.find('{') {
             Some(at) => (text[..at].trim(), &text[at..]),
             None => (text.trim(), ""),
@@ -58,8 +69,18 @@ impl FromStr for Contender {
             let words = parsed.as_object().filter(|o| o.len() == 1).and_then(|o| o.values().next()?.as_str());
             label = format!("{policy} {}", words.unwrap_or(config));
         }
-        Ok(Self { label, policy: policy.to_owned(), config: config.to_owned() })
+        if !codecs.is_empty() {
+            label = format!("{label}:{}", codecs.join(","));
+        }
+        Ok(Self { label, policy: policy.to_owned(), config: config.to_owned(), codecs })
     }
+}
+
+/// The name of a codec.
+pub(super) fn codec(text: &str) -> Result<String, String> {
+    let names: Vec<&str> = bps_codec::codecs().iter().map(|codec| codec.name).collect();
+    let known = names.contains(&text.trim()).then(|| text.trim().to_owned());
+    known.ok_or_else(|| format!("{text:?} is not one of {}", names.join(", ")))
 }
 
 /// A model as it is asked for.
@@ -73,6 +94,19 @@ pub(super) enum ModelChoice {
     File(PathBuf),
 }
 
+/// The lists of codecs that some policies may use alone, each once.
+pub(super) fn codec_lists(contenders: &[Contender]) -> Vec<&[String]> {
+    let mut lists: Vec<&[String]> = contenders.iter().map(|c| &c.codecs[..]).filter(|list| !list.is_empty()).collect();
+    lists.sort();
+    lists.dedup();
+    lists
+}
+
+/// The name that a model with these codecs alone is served under.
+pub(super) fn variant(model: &str, codecs: &[String]) -> String {
+    if codecs.is_empty() { model.to_owned() } else { format!("{model}-with-{}", codecs.join("-")) }
+}
+
 impl FromStr for ModelChoice {
     type Err = String;
 
@@ -82,15 +116,28 @@ impl FromStr for ModelChoice {
             _ if text == "digits" => Ok(Self::Digits),
             Some(topology) => Ok(Self::Made(topology)),
             None if text.ends_with(".onnx") => Ok(Self::File(text.into())),
+            None if Path::new(text).join("model.onnx").is_file() => Ok(Self::File(Path::new(text).join("model.onnx"))),
             None => {
                 let names: Vec<&str> = bps_graph::topology::Topology::ALL.iter().map(|t| t.name()).collect();
-                Err(format!("{text:?} is neither an .onnx file nor one of {}", names.join(", ")))
+                Err(format!(
+                    "{text:?} is neither an .onnx file, nor a folder with model.onnx, nor one of {}",
+                    names.join(", ")
+                ))
             }
         }
     }
 }
 
 impl ModelChoice {
+    /// What is sent to it, `data` if it is a file.
+    pub(super) fn content(&self, data: Option<Set>) -> Content {
+        match (self, data) {
+            (Self::Digits, _) => Content::Scans,
+            (Self::File(_), Some(set)) => Content::Pictures(set),
+            _ => Content::Noise,
+        }
+    }
+
     /// The name it is served under: a file's stem, or its folder's name where the file is called model.onnx.
     pub(super) fn name(&self) -> String {
         match self {
@@ -150,7 +197,14 @@ mod tests {
         assert_eq!((mode.label.as_str(), mode.policy.as_str()), ("baselines dads", "baselines"));
         let long = parse(r#"batching{"mode":"aimd","batch_max":8}"#).unwrap();
         assert_eq!(long.label, r#"batching {"mode":"aimd","batch_max":8}"#);
-        for wrong in ["", "{}", "bps{"] {
+        let narrow = parse("bps: ff-h,int8-zstd").unwrap();
+        assert_eq!((narrow.label.as_str(), narrow.codecs.len()), ("bps:ff-h,int8-zstd", 2));
+        let both = parse(r#"remote-only{"codec":"jpeg"}:jpeg"#).unwrap();
+        assert_eq!((both.label.as_str(), both.policy.as_str()), ("remote-only jpeg:jpeg", "remote-only"));
+        assert_eq!((both.config.as_str(), &both.codecs[..]), (r#"{"codec":"jpeg"}"#, &["jpeg".to_owned()][..]));
+        assert_eq!(variant("a", &narrow.codecs), "a-with-ff-h-int8-zstd");
+        assert!(parse("bps:ff-x").unwrap_err().contains("\"ff-x\" is not one of raw, "));
+        for wrong in ["", "{}", "bps{", ":int8", "bps:"] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
         assert!(ALL_POLICIES.iter().chain(&SHORT_POLICIES).all(|p| parse(p).is_ok()));

@@ -2,11 +2,12 @@
 //! links, models and policies change under way.
 
 use super::host::{HostProcess, HostSpec};
-use super::load::Questions;
+use super::load::{Content, Questions};
 use super::network::Network;
 use super::plan::Contender;
 use super::trust;
 use anyhow::{Context, Result, bail};
+use bps_data::Set;
 use hyper::Method;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -41,6 +42,10 @@ pub(super) struct HostPlan {
     pub(super) models: PathBuf,
     /// Model files beside it.
     pub(super) files: Vec<PathBuf>,
+    /// Those of the weak hosts alone.
+    pub(super) variants: Vec<PathBuf>,
+    /// What is sent to models that are files, where they take such pictures.
+    pub(super) data: Option<Set>,
 }
 
 /// Hosts at work.
@@ -72,7 +77,7 @@ impl Session {
             carrier: plan.carrier.clone(),
             max_accuracy_loss: plan.max_accuracy_loss,
             models: plan.models.clone(),
-            files: plan.files.clone(),
+            files: if number == last { plan.files.clone() } else { [&plan.files[..], &plan.variants].concat() },
         };
         let specs: Vec<HostSpec> = (0..=last).map(spec).collect();
         for weak in 0..last {
@@ -154,8 +159,13 @@ impl Session {
         Ok(pause.map(f64::from_bits))
     }
 
-    /// What can be asked of a model.
-    pub(super) async fn questions(&self, model: &str, deadline: Option<Duration>) -> Result<Questions> {
+    /// What can be asked of a model, by the name that it is served under.
+    pub(super) async fn questions(
+        &self,
+        model: &str,
+        content: Content,
+        deadline: Option<Duration>,
+    ) -> Result<Questions> {
         // Its port for clients is in its namespace: asked from there.
         let edge = &self.edges[0].spec;
         let (site, address, path) =
@@ -168,7 +178,7 @@ impl Session {
             })
         });
         let metadata = metadata.await?.with_context(|| format!("asking for model {model}"))?;
-        Questions::for_model(model, &metadata, deadline)
+        Questions::for_model(model, content, &metadata, deadline)
     }
 }
 

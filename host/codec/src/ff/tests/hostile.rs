@@ -189,17 +189,29 @@ fn files_with_directions_come_back_and_changed_ones_do_not() {
     let plain = calibrated([1, 3, 6, 6], &Weights::default());
     let slopes: Vec<f32> = spots(9, [5, 3, 6, 6]).iter().map(|v| v - 0.3).collect();
     let directions = Directions::of(&slopes, &[1, 3, 6, 6]).unwrap().unwrap();
-    let cut = plain.clone().with_directions(directions.clone()).unwrap();
+    let aimed = plain.clone().with_directions(directions.clone()).unwrap();
+    let cut = plain.clone().with_cancelling(aimed.clone()).unwrap();
+    for (cut, beside) in [(&plain, &plain), (&aimed, &aimed), (&plain, &cut)] {
+        assert!(cut.clone().with_cancelling(beside.clone()).is_err());
+    }
+    let other = CutPackage::new(CutData { name: "x".into(), ..CutData::clone(&aimed.data) }).unwrap();
+    let other = other.with_directions(directions.clone()).unwrap();
+    assert!(plain.clone().with_cancelling(other).unwrap_err().to_string().contains("of another cut"));
     let of = |cut: &CutPackage| Package::new([7; 32], vec![cut.clone()]).unwrap();
     let (before, file) = (of(&plain).to_bytes().unwrap(), of(&cut).to_bytes().unwrap());
     assert_eq!((&before[..8], &file[..8]), (&b"BPSFFPK1"[..], &b"BPSFFPK2"[..]));
     let again = Package::from_bytes(&file).unwrap();
     assert_eq!(again, of(&cut));
     assert_ne!(again, of(&plain));
-    assert_eq!((again.cuts()[0].directions(), again.cuts()[0].id()), (Some(&directions), plain.id()));
+    let read = &again.cuts()[0];
+    assert_eq!((read.directions(), read.id()), (None, plain.id()));
+    assert_eq!(read.cancelling().and_then(CutPackage::directions), Some(&directions));
     // What was measured is entered later.
-    let later = cut.with_losses(|_, _| None).unwrap().with_best_and(|_| Some(Mode::Haar1), &[]).unwrap();
-    assert_eq!(later.directions(), Some(&directions));
+    let later = |cut: &CutPackage| cut.with_losses(|_, _| None).unwrap().with_best(|_| Some(Mode::Haar1)).unwrap();
+    assert_eq!((later(&cut).cancelling(), later(&aimed).directions()), (Some(&aimed), Some(&directions)));
+    let (id, beside) = (later(&aimed).id(), later(&aimed));
+    let found = of(&plain.clone().with_cancelling(beside).unwrap());
+    assert_eq!(found.cut_by_id(id).map(CutPackage::directions), Some(Some(&directions)), "frames name it");
     let renamed = |version: u8, file: &[u8]| {
         let mut file = file.to_vec();
         file[7] = version;
@@ -221,7 +233,7 @@ fn files_with_directions_come_back_and_changed_ones_do_not() {
             Err(_) => refused += 1,
             Ok(read) => {
                 taken += 1;
-                let settings = Settings { package: Some(&read.cuts()[0]), ..Settings::new(Mode::Haar2, 16) };
+                let settings = Settings { package: read.cuts()[0].cancelling(), ..Settings::new(Mode::Haar2, 16) };
                 let given = maps_of(1, [1, 3, 6, 6]);
                 back(&encode(&settings, &given).unwrap(), given.shape(), settings.package);
             }

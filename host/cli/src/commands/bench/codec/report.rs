@@ -198,12 +198,12 @@ impl Report {
             cells.push(shown(&value.against_input, TIMED_AT).replace("-input", ""));
             table.row(cells);
         }
-        format!("bits of ff-h over those of the best rival, at equal error of the outputs; FF bits at 0.01\n{table}")
+        format!("bits of {FF} over those of the best rival, at equal error of the outputs; FF bits at 0.01\n{table}")
     }
 
     fn by_kind(&self) -> String {
         let mut table =
-            Table::new(&["ff-h over the best rival", ">cells", ">lost", ">best", ">median", ">mean", ">worst"]);
+            Table::new(&["ff-c over the best rival", ">cells", ">lost", ">best", ">median", ">mean", ">worst"]);
         let shown = |ratio: Option<f32>| ratio.map_or_else(|| "-".into(), |r| format!("{r:.3}"));
         for Named { of, summary } in &self.summaries {
             table.row([

@@ -1,6 +1,6 @@
 //! Who is better, cell by cell. Pure.
 //!
-//! FF is one line, `ff-h` as hosts use it; against it stands, in every cell anew, the best of all that are not FF.
+//! FF is one line, `ff-c` as hosts use it (where it has no directions it does what `ff-h` does); against it stands, in every cell anew, the best of all that are not FF.
 //!
 //! **Bits at equal error.** A cell is a value and an error of the outputs: bits of FF over bits of the best rival, each read
 //! between its points, linear in the logarithm of the error. A line is not drawn on beyond its ends: where a rival's
@@ -15,7 +15,7 @@ use super::line::{Line, Point};
 use serde::Serialize;
 
 /// The line of FF.
-pub(super) const FF: &str = "ff-h";
+pub(super) const FF: &str = "ff-c";
 /// Names of FF begin so.
 const FF_FAMILY: &str = "ff-";
 /// Errors of the outputs at which bits are compared.
@@ -153,7 +153,7 @@ mod tests {
 
     fn lines() -> Vec<Line> {
         vec![
-            line("ff-h", &[(2.0, 0.001, NONE), (1.0, 0.01, [0.002, -0.001, 0.005]), (0.5, 0.1, [0.03, 0.02, 0.04])]),
+            line(FF, &[(2.0, 0.001, NONE), (1.0, 0.01, [0.002, -0.001, 0.005]), (0.5, 0.1, [0.03, 0.02, 0.04])]),
             line("ff-s", &[(0.1, 1e-6, NONE)]),
             line("jpeg", &[(4.0, 0.001, NONE), (0.9, 0.1, [0.05, 0.03, 0.07]), (0.4, 0.4, [0.2, 0.1, 0.3])]),
             line("webp", &[(3.0, 0.01, [0.02, 0.01, 0.03]), (0.45, 0.2, [0.02, -0.01, 0.05])]),
