@@ -7,7 +7,7 @@ use crate::host::upload;
 use crate::kernel;
 use crate::passage::pack;
 use bps_codec::ff::settings_of;
-use bps_codec::{CodecSpec, Layout, codecs, sample};
+use bps_codec::{codecs, sample};
 use burn::backend::Dispatch;
 use burn::backend::ops::FloatTensorOps;
 use serde::Serialize;

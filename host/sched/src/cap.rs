@@ -40,7 +40,7 @@ mod tests {
     use bps_types::{DeviceId, HostId};
 
     fn codec(id: u8, rates: &[u8], for_input: bool) -> CodecInfo {
-        CodecInfo { id, name: format!("c{id}").into(), rates: rates.to_vec(), lossless: id == 0, for_input }
+        CodecInfo { id, name: format!("c{id}"), rates: rates.to_vec(), lossless: id == 0, for_input }
     }
 
     fn stage(from_cut: u32, codec: u8, rate: u8) -> PlanStage {

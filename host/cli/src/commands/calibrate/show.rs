@@ -83,17 +83,23 @@ impl Shown {
     /// Bits over the error of the outputs (of the values, where no outputs were measured), a line for each cut: of FF-C
     /// where there is that, else of FF-H.
     pub(super) fn svg(&self) -> String {
-        let of = |cut: &ShownCut| cut.codecs.last().map_or(&[][..], |codec| &codec.rates[..]);
-        let measured = self.cuts.iter().flat_map(of).any(|rate| rate.output_nmse.is_some());
+        let measured = self.cuts.iter().flat_map(ShownCut::fewest).any(|rate| rate.output_nmse.is_some());
         let line = |cut: &ShownCut| {
             let error = |rate: &Rate| if measured { rate.output_nmse } else { Some(rate.nmse) };
             let point = |rate: &Rate| Some((f64::from(rate.bits), f64::from(error(rate)?)));
-            Line { name: cut.name.clone(), points: of(cut).iter().filter_map(point).collect(), stands_out: false }
+            Line { name: cut.name.clone(), points: cut.fewest().iter().filter_map(point).collect(), stands_out: false }
         };
         let lines: Vec<Line> = self.cuts.iter().map(line).collect();
         let what =
             if measured { "relative squared error of the outputs" } else { "relative squared error of the values" };
         svg::plot(&lines, Heights::Logarithmic, "bits per element", what)
+    }
+}
+
+impl ShownCut {
+    /// The rates of the codec with the fewest bits: FF-C's where there is that.
+    fn fewest(&self) -> &[Rate] {
+        self.codecs.last().map_or(&[], |codec| &codec.rates)
     }
 }
 
