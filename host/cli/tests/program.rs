@@ -69,7 +69,7 @@ fn wrong_lines_and_wrong_settings_end_with_2() {
         (&["serve", "--model", "a.onnx", "--policy-config", "{"], "not JSON"),
         (&["policy", "inspect", "nobody"], "neither a file nor one of"),
         (&["profile", "a.onnx", "--device", "tpu"], "tpu"),
-        (&["codec", "encode", "a.npy", "-o", "b", "--codec", "f16", "--bound", "1"], "--bound is for ff-s and ff-h"),
+        (&["codec", "encode", "a.npy", "-o", "b", "--codec", "f16", "--bound", "1"], "--bound is for ff-s, ff-h and"),
         (&["codec", "decode", "a", "-o", "b", "--codec", "fly", "--shape", "1"], "there are raw, raw-zstd"),
         (&["devices", "--log", "a=b=c"], "--log"),
     ];

@@ -319,7 +319,7 @@ fn every_device_tells_what_codecs_cost() {
     for device in ["cpu", "software"] {
         let Some(engine) = start(device) else { continue };
         let timings = engine.measure_codecs(0).unwrap();
-        assert_eq!(timings.iter().map(|t| t.codec).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 16, 17]);
+        assert_eq!(timings.iter().map(|t| t.codec).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 16, 17, 18]);
         for timing in &timings {
             let all = [timing.encode_nanos_per_element, timing.decode_nanos_per_element, timing.fixed_nanos];
             assert!(all.iter().all(|n| n.is_finite() && *n >= 0.0), "{device}: {timing:?}");

@@ -177,7 +177,8 @@ async fn start_server(wish: &Wish, at: SocketAddr, folder: &Path) -> Host {
     Host::start(config).await.expect("the server starts")
 }
 
-/// Every inner value of the model calibrated with noise, at one rate: good enough to be used and to be told apart.
+/// Every inner value of the model calibrated with noise, at one rate, and with directions that mean nothing: good enough to
+/// be used and to be told apart.
 pub(crate) fn calibration(graph: &Graph) -> Vec<u8> {
     let shapes = graph.row_shapes().expect("fixed extents");
     let mut cuts: Vec<ff::CutPackage> = Vec::new();
@@ -198,7 +199,10 @@ pub(crate) fn calibration(graph: &Graph) -> Vec<u8> {
             weights: &ff::Weights::default(),
             directions: None,
         };
-        cuts.push(ff::calibrate(&what).expect("a package"));
+        let directions = ff::Directions::made_up(shape, 4).expect("a row is one chunk");
+        let beside = ff::calibrate(&ff::Calibration { directions: Some(&directions), ..what }).expect("a package");
+        let plain = ff::calibrate(&what).expect("a package");
+        cuts.push(plain.with_cancelling(beside).expect("of the same value"));
     }
     let package = ff::Package::new(graph.digest, cuts).expect("a package");
     package.to_bytes().expect("a file")
