@@ -1,7 +1,7 @@
 //! `bps calibrate`: what FF needs to know of a model, measured with the model.
 
 pub(super) mod choose;
-mod data;
+pub(super) mod data;
 pub(super) mod loss;
 mod made_up;
 pub(super) mod measure;

@@ -57,6 +57,9 @@ pub(super) struct CodecBenchArgs {
     /// Rows that are used, chosen evenly.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(16..=100_000))]
     rows: u32,
+    /// Of the rows that calibrate, use so few, chosen evenly [default: all: half of --rows].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..=50_000))]
+    calibration_rows: Option<u32>,
     /// Rows of a message, which share its headers: more favour codecs with large ones.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     batch: u32,
@@ -76,7 +79,7 @@ pub(super) struct CodecBenchArgs {
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
     /// Time codecs on a made-up activation instead.
-    #[arg(long, conflicts_with_all = ["model", "data", "labels", "at", "ff", "plots"])]
+    #[arg(long, conflicts_with_all = ["model", "data", "labels", "at", "ff", "plots", "calibration_rows"])]
     speed: bool,
     /// Rounds of --speed.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1_000))]

@@ -99,7 +99,7 @@ pub(super) fn load(source: Option<&Path>, labels: Option<&Path>, rows: usize, ta
 }
 
 /// At most `wanted` of `count` places, evenly spread.
-pub(super) fn even(count: usize, wanted: usize) -> impl Iterator<Item = usize> {
+pub(in crate::commands) fn even(count: usize, wanted: usize) -> impl Iterator<Item = usize> {
     let taken = wanted.min(count);
     (0..taken).map(move |i| i * count / taken.max(1))
 }

@@ -5,6 +5,7 @@ use super::line::{Line, Point};
 use super::measure::{self, Course};
 use super::report::{self, Report, ValueReport};
 use super::rival::Rival;
+use crate::commands::calibrate::data::even;
 use crate::commands::calibrate::loss::{Answer, output_error};
 use crate::commands::calibrate::measure::{Judged, Trial, answers, shaped};
 use crate::commands::calibrate::net::{Place, Row, join};
@@ -37,13 +38,17 @@ pub(super) fn run(args: &CodecBenchArgs, model: &Path) -> Result<Report> {
     let onnx = model_file::onnx_of(model);
     // Programs that do not start say so before minutes of calibration.
     let mut rivals = args.rivals.iter().map(|command| Rival::start(command)).collect::<Result<Vec<_>>>()?;
-    let subject = Subject::load(&Named {
+    let mut subject = Subject::load(&Named {
         onnx: &onnx,
         data: args.data.as_deref(),
         labels: args.labels.as_deref(),
         rows: args.rows as usize,
         device: &args.device,
     })?;
+    if let Some(few) = args.calibration_rows {
+        let some = even(subject.calibration.len(), few as usize).map(|at| subject.calibration[at]);
+        subject.calibration = some.collect();
+    }
     let places = chosen(&subject, &args.at)?;
     let bar = progress::bar(2 * places.len() as u64, "calibrating");
     let (package, ff) = calibrated(args, &subject, &places, &|| bar.inc(1))?;
