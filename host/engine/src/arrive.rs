@@ -148,9 +148,9 @@ fn frames(
 }
 
 /// One value alone on a device, as [`stage`] would put it there; its shape is taken as it is.
-pub(crate) fn arrived(packed: &Packed, device: &OpenDevice) -> Result<Tensor, String> {
+pub(crate) fn arrived(packed: &Packed, device: &OpenDevice, calibration: Option<&Package>) -> Result<Tensor, String> {
     let part = Part { packed, shape: packed.shape.clone() };
-    let staged = join_parts(&[part], packed.shape.clone(), !device.is_cpu(), None)?;
+    let staged = join_parts(&[part], packed.shape.clone(), !device.is_cpu(), calibration)?;
     staged.upload(None, device).map_err(|e| e.to_string())
 }
 

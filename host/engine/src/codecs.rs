@@ -7,7 +7,8 @@ use crate::device::OpenDevice;
 use crate::executor::text_of;
 use crate::host::{read_back, upload};
 use crate::passage::pack;
-use bps_codec::{CodecSpec, CodecTiming, Ends, Layout, codecs, decode, encode, ff, fit, measure_one, sample};
+use bps_codec::ff::{self, CutPackage, Package};
+use bps_codec::{CodecSpec, CodecTiming, Ends, Layout, codecs, decode_with, encode_with, fit, measure_one, sample};
 use bps_types::{DataType, HostTensor, Packed};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -59,7 +60,7 @@ fn time(device: &OpenDevice, codec: &CodecSpec, elements: usize, clock: &dyn Fn(
         let begin = clock();
         let packed = pack(tensor.clone(), shape, device, (codec.id, rate), None, "sample")?;
         let encoded = clock();
-        let back = arrived(&packed, device).map_err(failed)?;
+        let back = arrived(&packed, device, None).map_err(failed)?;
         device.sync()?;
         let decoded = clock();
         drop(back);
@@ -80,11 +81,12 @@ pub(crate) fn encode_one(
     codec: u8,
     rate: u8,
     tensor: &HostTensor,
+    calibrated: Option<&CutPackage>,
 ) -> Result<(Packed, Duration), JobError> {
     let shape = tensor.shape();
     if !lies_on(device, tensor.data_type(), shape) {
         let started = Instant::now();
-        let packed = encode(codec, rate, tensor).map_err(|e| JobError::failed(e.to_string()))?;
+        let packed = encode_with(codec, rate, tensor, calibrated).map_err(|e| JobError::failed(e.to_string()))?;
         return Ok((packed, slowed(device, started.elapsed())));
     }
     protected(|| {
@@ -92,24 +94,28 @@ pub(crate) fn encode_one(
         let lying = upload(values, shape, device.burn());
         device.sync()?;
         let started = Instant::now();
-        let packed = pack(lying, shape, device, (codec, rate), None, "tensor")?;
+        let packed = pack(lying, shape, device, (codec, rate), calibrated, "tensor")?;
         Ok((packed, slowed(device, started.elapsed())))
     })
 }
 
 /// Decodes packed bytes in host memory, and says how long that takes until the tensor lies on the device; reading it back
 /// from there does not count. Runs on the device's thread.
-pub(crate) fn decode_one(device: &OpenDevice, packed: &Packed) -> Result<(HostTensor, Duration), JobError> {
+pub(crate) fn decode_one(
+    device: &OpenDevice,
+    packed: &Packed,
+    calibrated: Option<&Package>,
+) -> Result<(HostTensor, Duration), JobError> {
     let shape = &packed.shape[..];
     if !lies_on(device, packed.data_type, shape) {
         let started = Instant::now();
-        let tensor = decode(packed, shape).map_err(|e| JobError::failed(e.to_string()))?;
+        let tensor = decode_with(packed, shape, calibrated).map_err(|e| JobError::failed(e.to_string()))?;
         return Ok((tensor, slowed(device, started.elapsed())));
     }
     protected(|| {
         device.sync()?;
         let started = Instant::now();
-        let lying = arrived(packed, device).map_err(JobError::failed)?;
+        let lying = arrived(packed, device, calibrated).map_err(JobError::failed)?;
         device.sync()?;
         let time = slowed(device, started.elapsed());
         Ok((read_back(lying, shape, device)?, time))

@@ -7,7 +7,7 @@ use crate::profile::{Profile, profile};
 use crate::throughput::{self, KernelTiming};
 use crate::{DeviceRequest, EngineError, Job, JobError, Model, PixelInput, codecs};
 use bps_codec::CodecTiming;
-use bps_codec::ff::Package;
+use bps_codec::ff::{CutPackage, Package};
 use bps_graph::Graph;
 use bps_types::{HostTensor, Packed};
 use crossbeam_channel::{Sender, unbounded};
@@ -161,26 +161,36 @@ impl Engine {
 
     /// Encodes one tensor as a job encodes its result, with the time from a tensor that lies on the device to packed bytes
     /// in host memory, declared slowdown included. F16, INT8 and FF have kernels; for the rest a GPU's tensor is read back
-    /// and the processor goes on. What is not FP32 never lies on a GPU: the processor encodes it. The first call for a
-    /// codec may compile kernels. Blocks.
+    /// and the processor goes on. What is not FP32 never lies on a GPU: the processor encodes it. `calibrated` is for FF. The
+    /// first call for a codec may compile kernels. Blocks.
     pub fn encode_on(
         &self,
         device: usize,
         codec: u8,
         rate: u8,
         tensor: &HostTensor,
+        calibrated: Option<&CutPackage>,
     ) -> Result<(Packed, Duration), EngineError> {
-        let (name, tensor) = (self.name(device)?, tensor.clone());
-        let outcome = self.call(device, move |worker| codecs::encode_one(&worker.device, codec, rate, &tensor))?;
+        let (name, tensor, calibrated) = (self.name(device)?, tensor.clone(), calibrated.cloned());
+        let encode =
+            move |worker: &mut Worker| codecs::encode_one(&worker.device, codec, rate, &tensor, calibrated.as_ref());
+        let outcome = self.call(device, encode)?;
         outcome.map_err(|source| EngineError::Execution { device: name, source })
     }
 
     /// Decodes one tensor as a job decodes what arrived, with the time from packed bytes in host memory to a tensor that
     /// lies on the device, where [`Engine::encode_on`] has it. Its shape is taken as it is, at most
-    /// [`VALUE_BYTES_MAX`](bps_codec::VALUE_BYTES_MAX) large; everything else may be hostile. Blocks.
-    pub fn decode_on(&self, device: usize, packed: &Packed) -> Result<(HostTensor, Duration), EngineError> {
-        let (name, packed) = (self.name(device)?, packed.clone());
-        let outcome = self.call(device, move |worker| codecs::decode_one(&worker.device, &packed))?;
+    /// [`VALUE_BYTES_MAX`](bps_codec::VALUE_BYTES_MAX) large; everything else may be hostile. `calibrated` holds what a frame
+    /// of FF names. Blocks.
+    pub fn decode_on(
+        &self,
+        device: usize,
+        packed: &Packed,
+        calibrated: Option<&Package>,
+    ) -> Result<(HostTensor, Duration), EngineError> {
+        let (name, packed, calibrated) = (self.name(device)?, packed.clone(), calibrated.cloned());
+        let decode = move |worker: &mut Worker| codecs::decode_one(&worker.device, &packed, calibrated.as_ref());
+        let outcome = self.call(device, decode)?;
         outcome.map_err(|source| EngineError::Execution { device: name, source })
     }
 

@@ -82,7 +82,7 @@ pub(crate) fn measure(device: &OpenDevice, elements: usize, rounds: usize) -> Re
             })?;
             if let Some(packed) = packed {
                 time(format!("{name} decode"), &mut || {
-                    drop(arrived(&packed, device).map_err(JobError::failed)?);
+                    drop(arrived(&packed, device, None).map_err(JobError::failed)?);
                     Ok(Some(packed.data.len()))
                 })?;
             }

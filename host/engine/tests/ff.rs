@@ -91,7 +91,7 @@ fn both_sides_read_each_others_frames() {
         let rate = RATE_LIST[dice.random_range(0..RATE_LIST.len())];
         let (codec, mode) = if dice.random() { (ID_SCALAR, Mode::Scalar) } else { (ID_HAAR, Mode::Haar1) };
         let shown = format!("case {case}: codec {codec}, rate {rate}, {shape:?}, scale {scale:e}");
-        let (packed, _) = engine.encode_on(0, codec, rate, &given).unwrap();
+        let (packed, _) = engine.encode_on(0, codec, rate, &given, None).unwrap();
         let own = encode(codec, rate, &given).unwrap();
         assert_eq!((packed.codec, packed.rate, &packed.shape), (own.codec, own.rate, &own.shape), "{shown}");
         // Of more extents than four a row is a line of features.
@@ -99,7 +99,7 @@ fn both_sides_read_each_others_frames() {
         let wanted = in_the_same_steps(&packed, &tensor(&four, &values), &four, mode);
         assert!(packed.data[..] == wanted[..], "{shown}: not the frame of the processor in the same steps");
         for frame in [&packed, &own] {
-            let (got, _) = engine.decode_on(0, frame).unwrap();
+            let (got, _) = engine.decode_on(0, frame, None).unwrap();
             assert_eq!(same_bits(&got, &decode(frame, shape).unwrap()), Ok(()), "{shown}");
         }
     }
@@ -126,7 +126,7 @@ fn what_is_hostile_is_refused_on_both_sides() {
         let checksum = crc32c::crc32c(&frame[..end]);
         frame[end..].copy_from_slice(&checksum.to_le_bytes());
         packed.data = frame.into();
-        let got = engine.decode_on(0, &packed).map(|(tensor, _)| tensor);
+        let got = engine.decode_on(0, &packed, None).map(|(tensor, _)| tensor);
         let wanted = decode(&packed, &shape);
         outcomes[usize::from(wanted.is_ok())] += 1;
         match (got, wanted) {
@@ -146,9 +146,9 @@ fn a_tensor_of_many_exceptions_is_left_to_the_processor() {
     values.iter_mut().step_by(2).for_each(|v| *v = f32::NAN);
     let given = tensor(&shape, &values);
     for codec in [ID_SCALAR, ID_HAAR] {
-        let (packed, _) = engine.encode_on(0, codec, 12, &given).unwrap();
+        let (packed, _) = engine.encode_on(0, codec, 12, &given, None).unwrap();
         assert_eq!(packed, encode(codec, 12, &given).unwrap());
-        let (got, _) = engine.decode_on(0, &packed).unwrap();
+        let (got, _) = engine.decode_on(0, &packed, None).unwrap();
         assert_eq!(same_bits(&got, &decode(&packed, &shape).unwrap()), Ok(()));
     }
 }

@@ -343,14 +343,14 @@ fn one_tensor_alone_is_coded_on_every_device() {
         for spec in codecs() {
             let rate = spec.usual_rate();
             for tensor in [&maps, &image, &nothing] {
-                let encoded = engine.encode_on(0, spec.id, rate, tensor);
+                let encoded = engine.encode_on(0, spec.id, rate, tensor, None);
                 if !spec.takes(tensor.data_type()) {
                     let message = encoded.unwrap_err().to_string();
                     assert!(message.contains(&format!("codec {} does not take", spec.name)), "{message}");
                     continue;
                 }
                 let (packed, _) = encoded.unwrap();
-                let (got, _) = engine.decode_on(0, &packed).unwrap();
+                let (got, _) = engine.decode_on(0, &packed, None).unwrap();
                 let wanted = decode(&encode(spec.id, rate, tensor).unwrap(), tensor.shape()).unwrap();
                 assert_eq!((got.data_type(), got.shape()), (wanted.data_type(), wanted.shape()));
                 if matches!(spec.id, 4 | 5) && device != "cpu" && !tensor.shape().contains(&0) {
@@ -363,10 +363,10 @@ fn one_tensor_alone_is_coded_on_every_device() {
                 }
             }
         }
-        let (mut packed, _) = engine.encode_on(0, 2, 0, &maps).unwrap();
+        let (mut packed, _) = engine.encode_on(0, 2, 0, &maps, None).unwrap();
         packed.shape = vec![2, 3, 4, 6];
-        let message = engine.decode_on(0, &packed).unwrap_err().to_string();
+        let message = engine.decode_on(0, &packed, None).unwrap_err().to_string();
         assert!(message.starts_with(&format!("device `{device}`: ")) && message.contains("codec f16"), "{message}");
-        assert!(engine.encode_on(1, 0, 0, &maps).unwrap_err().to_string().contains("no device 1"));
+        assert!(engine.encode_on(1, 0, 0, &maps, None).unwrap_err().to_string().contains("no device 1"));
     }
 }

@@ -10,7 +10,7 @@ use crate::model_file;
 use crate::npy;
 use crate::table;
 use anyhow::{Context, Result, bail};
-use bps_codec::ff::{self, CutPackage, Frame, Mode};
+use bps_codec::ff::{self, CutPackage, Frame, Mode, Order};
 use bps_codec::{CodecSpec, Layout, VALUE_BYTES_MAX, spec};
 use bps_types::{DataType, Packed};
 use bytes::Bytes;
@@ -124,7 +124,8 @@ pub(super) fn run(args: &DecodeArgs) -> Result<Report> {
         }
     })?;
     model_file::write(&args.output, &npy::encode(&tensor)?)?;
-    let (device, note) = place.ran(spec, packed.data_type);
+    let usual = frame.is_none_or(|frame| frame.order == Order::Nchw);
+    let (device, note) = place.ran(spec, packed.data_type, usual);
     Ok(Report {
         codec: spec.name,
         number: spec.id,

@@ -10,7 +10,7 @@ use crate::model_file;
 use crate::npy;
 use crate::table;
 use anyhow::{Context, Result, bail};
-use bps_codec::ff::{CutPackage, Settings};
+use bps_codec::ff::{self, CutPackage, Settings};
 use bps_codec::{CodecSpec, VALUE_BYTES_MAX};
 use bps_types::{DataType, HostTensor, Packed};
 use serde::Serialize;
@@ -130,9 +130,17 @@ pub(super) fn run(args: &EncodeArgs) -> Result<Report> {
         bound: args.bound,
         ..usual
     });
+    // As hosts use it: what a device has kernels for.
+    let usual = mode.is_none()
+        && args.entropy.is_none()
+        && args.order.is_none()
+        && args.bound.is_none()
+        && spec.offers(rate)
+        && cut.as_ref().is_none_or(|cut| ff::curve_for(spec.id, rate, cut).is_some());
+    let coding = settings.as_ref().map(|settings| (settings, usual));
     let tensor = activation(&args.activation, spec)?;
     let shown = args.activation.display();
-    let (packed, encode_us) = repeated(args.repeat, || place.encode(spec, rate, settings.as_ref(), &tensor))
+    let (packed, encode_us) = repeated(args.repeat, || place.encode(spec, rate, coding, &tensor))
         .with_context(|| format!("{shown} cannot be encoded"))?;
     let ff = settings.as_ref().map(|settings| (settings.order, settings.package));
     let (back, decode_us) = repeated(args.repeat, || place.decode(&packed, ff))
@@ -142,7 +150,7 @@ pub(super) fn run(args: &EncodeArgs) -> Result<Report> {
     model_file::write(&args.output, &file)?;
     let Packed { data_type, shape, data, .. } = packed;
     let elements: usize = shape.iter().product();
-    let (device, note) = place.ran(spec, data_type);
+    let (device, note) = place.ran(spec, data_type, usual);
     Ok(Report {
         codec: spec.name,
         number: spec.id,

@@ -3,7 +3,7 @@
 use crate::exit::usage;
 use crate::latency::median;
 use anyhow::{Context, Result};
-use bps_codec::ff::{self, CutPackage, Order, Settings};
+use bps_codec::ff::{self, CutPackage, Order, Package, Settings};
 use bps_codec::{CodecSpec, Layout};
 use bps_engine::{DeviceRequest, Engine, RequestedKind};
 use bps_types::{DataType, HostTensor, Packed, element_count};
@@ -40,15 +40,22 @@ impl Place {
         }
     }
 
-    /// The word for where a codec really runs, and what times mean there, where that is not obvious.
-    pub(super) fn ran(&self, spec: &CodecSpec, data_type: DataType) -> (String, Option<String>) {
+    /// The word for where a codec really runs, and what times mean there, where that is not obvious. `usual` says that FF is
+    /// used as hosts use it.
+    pub(super) fn ran(&self, spec: &CodecSpec, data_type: DataType, usual: bool) -> (String, Option<String>) {
         let Self::Device { name, .. } = self else { return (self.name().to_owned(), None) };
         let (on, note) = match spec.layout {
-            Layout::Ff => (
+            Layout::Ff if !usual => (
                 Self::Processor.name(),
-                format!("FF runs on the processor for now, for {name} too; times leave out the way between both"),
+                format!(
+                    "with these options FF runs on the processor, for {name} too; times leave out the way between both"
+                ),
             ),
-            Layout::F16 | Layout::Int8 => (
+            Layout::Ff if spec.id == ff::ID_CANCELLING => (
+                self.name(),
+                format!("symbols are chosen by the processor; times hold the way of tensors between {name} and it"),
+            ),
+            Layout::F16 | Layout::Int8 | Layout::Ff => (
                 self.name(),
                 format!("kernels on {name}; times hold the way of packed bytes between {name} and the processor"),
             ),
@@ -63,16 +70,19 @@ impl Place {
         (on.to_owned(), Some(note))
     }
 
-    /// Encodes; FF with these settings.
+    /// Encodes; FF with these settings, on a device where they are the `usual` ones, since it has kernels for no others.
     pub(super) fn encode(
         &self,
         spec: &CodecSpec,
         rate: u8,
-        settings: Option<&Settings<'_>>,
+        settings: Option<(&Settings<'_>, bool)>,
         tensor: &HostTensor,
     ) -> Result<(Packed, Duration)> {
         match (settings, self) {
-            (Some(settings), _) => {
+            (Some((settings, true)), Self::Device { engine, .. }) => {
+                Ok(engine.encode_on(0, spec.id, rate, tensor, settings.package)?)
+            }
+            (Some((settings, _)), _) => {
                 let shape = ff_shape(tensor.shape())?;
                 let shaped = HostTensor::new(tensor.data_type(), shape, tensor.data().clone())?;
                 let (frame, time) = timed(|| ff::encode(settings, &shaped))?;
@@ -80,24 +90,29 @@ impl Place {
                 Ok((Packed { codec: spec.id, rate, data_type, shape, data: frame.into() }, time))
             }
             (None, Self::Processor) => Ok(timed(|| bps_codec::encode(spec.id, rate, tensor))?),
-            (None, Self::Device { engine, .. }) => Ok(engine.encode_on(0, spec.id, rate, tensor)?),
+            (None, Self::Device { engine, .. }) => Ok(engine.encode_on(0, spec.id, rate, tensor, None)?),
         }
     }
 
-    /// Decodes; FF with this order of memory and this package.
+    /// Decodes; FF with this order of memory and this package, on a device where that is how it lies there.
     pub(super) fn decode(
         &self,
         packed: &Packed,
         ff: Option<(Order, Option<&CutPackage>)>,
     ) -> Result<(HostTensor, Duration)> {
         match (ff, self) {
+            (Some((Order::Nchw, package)), Self::Device { engine, .. }) => {
+                let of = |cut: &CutPackage| Package::new(*cut.model(), vec![cut.clone()]);
+                let package = package.map(of).transpose()?;
+                Ok(engine.decode_on(0, packed, package.as_ref())?)
+            }
             (Some((order, package)), _) => {
                 let shape = ff_shape(&packed.shape)?;
                 let (tensor, time) = timed(|| ff::decode(&packed.data, &shape, order, package))?;
                 Ok((HostTensor::new(packed.data_type, packed.shape.clone(), tensor.data().clone())?, time))
             }
             (None, Self::Processor) => Ok(timed(|| bps_codec::decode(packed, &packed.shape))?),
-            (None, Self::Device { engine, .. }) => Ok(engine.decode_on(0, packed)?),
+            (None, Self::Device { engine, .. }) => Ok(engine.decode_on(0, packed, None)?),
         }
     }
 }
@@ -160,7 +175,7 @@ mod tests {
             let tensor = HostTensor::from_f32(shape, &values).unwrap();
             for spec in codecs().iter().filter(|spec| spec.layout == Layout::Ff) {
                 let settings = ff::settings_of(spec.id, 8, None).unwrap();
-                let (packed, _) = Place::Processor.encode(spec, 8, Some(&settings), &tensor).unwrap();
+                let (packed, _) = Place::Processor.encode(spec, 8, Some((&settings, true)), &tensor).unwrap();
                 assert_eq!(packed, bps_codec::encode(spec.id, 8, &tensor).unwrap());
                 let (back, _) = Place::Processor.decode(&packed, Some((Order::Nchw, None))).unwrap();
                 assert_eq!(back, bps_codec::decode(&packed, tensor.shape()).unwrap());

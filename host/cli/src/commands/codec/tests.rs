@@ -241,11 +241,27 @@ fn a_software_device_makes_what_the_processor_makes() {
     if let Err(reason) = place::Place::open("software") {
         return eprintln!("skipped: {reason:#}");
     }
-    for codec in ["raw", "f16", "f16-zstd", "int8", "ff-h"] {
+    desk.put("net.ff", &package().to_bytes().unwrap());
+    let packaged = "--package net.ff --cut block1";
+    for (codec, on) in [
+        ("raw", "software"),
+        ("f16", "software"),
+        ("f16-zstd", "software"),
+        ("int8", "software"),
+        ("ff-s", "software"),
+        ("ff-h", "software"),
+        (&format!("ff-h {packaged}"), "software"),
+        (&format!("ff-c {packaged}"), "software"),
+        // What only the processor does.
+        ("ff-h --bound 0.01", "cpu"),
+        ("ff-h1", "cpu"),
+        ("ff-h --rate 7", "cpu"),
+    ] {
         let report = desk.encode(&format!("maps.npy -o out.bpsc --codec {codec} --device software")).unwrap();
-        let (text, on) = (encode::text(&report), if codec == "ff-h" { "on cpu" } else { "on software" });
-        assert!(text.contains("note") && text.contains(on), "{text}");
-        desk.decode("out.bpsc -o back.npy --device software").unwrap();
+        let text = encode::text(&report);
+        assert!(text.contains("note") && text.contains(&format!("on {on}")), "{codec}: {text}");
+        let with = if codec.contains("net.ff") { " --package net.ff" } else { "" };
+        desk.decode(&format!("out.bpsc -o back.npy --device software{with}")).unwrap();
         let seen = difference::difference(&desk.tensor("maps.npy"), &desk.tensor("back.npy")).unwrap();
         assert!(seen.nmse.unwrap() < 0.02, "{codec}: {seen:?}");
     }
