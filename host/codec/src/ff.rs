@@ -59,6 +59,7 @@
 //! the fault. Decoded values are the same bits on every machine and with any number of threads.
 
 mod assumed;
+mod bounded;
 mod calibrate;
 mod cancel;
 pub mod chunk;

@@ -157,7 +157,9 @@ fn capped(
     let coarser: Vec<u8> = spec.rates.iter().copied().filter(|r| *r > rate && *r <= cap.coarsest).collect();
     let (mut at, mut step) = (0, 1);
     while packed.iter().map(|one| one.data.len() as u64).sum::<u64>() > cap.bytes && at < coarser.len() {
-        packed = encode(coarser[at])?;
+        // What is there already is good, if large.
+        let Ok(smaller) = encode(coarser[at]) else { break };
+        packed = smaller;
         // From the last one there is nowhere to go.
         at = if at + 1 == coarser.len() { coarser.len() } else { (at + step).min(coarser.len() - 1) };
         step *= 2;

@@ -5,7 +5,9 @@ use crate::{Cap, PlanStage};
 use bps_types::policy::{CodecInfo, Table};
 
 /// Times the bytes that were planned for. Tables hold means, and rows differ: within this nothing is out of order.
-const FACTOR: u64 = 2;
+pub(crate) const FACTOR: u64 = 2;
+/// Fewer bytes hold up no link, and are mostly heads of frames, which no rate makes smaller.
+const LEAST: u64 = 1 << 10;
 
 /// The cap of what goes into the stage at `index` of a plan, which its tables say takes `planned` bytes. None where its codec
 /// has nothing coarser that the budget of the model has room for, or nothing is known of its size.
@@ -30,7 +32,7 @@ pub(crate) fn cap(
     let spent: u64 = others.map(|(_, stage)| lost(stage, stage.rate)).sum();
     let fits = |rate: &&u8| spent.saturating_add(lost(stage, **rate)) <= u64::from(budget_ppm);
     let coarsest = codec.rates.iter().filter(|rate| **rate > stage.rate).take_while(fits).last()?;
-    (planned > 0).then(|| Cap { bytes: planned.saturating_mul(FACTOR), coarsest: *coarsest })
+    (planned > 0).then(|| Cap { bytes: planned.saturating_mul(FACTOR).max(LEAST), coarsest: *coarsest })
 }
 
 #[cfg(test)]
@@ -63,7 +65,8 @@ mod tests {
         let two = [stage(0, 0, 0), stage(1, 17, 0)];
         let coarsest = |budget| of(budget, &two, 1, 50).map(|cap| cap.coarsest);
         assert_eq!([100, 199, 200, 299, 300].map(coarsest), [None, None, Some(2), Some(2), Some(4)]);
-        assert_eq!(of(300, &two, 1, 50), Some(Cap { bytes: 100, coarsest: 4 }));
+        assert_eq!(of(300, &two, 1, 5_000), Some(Cap { bytes: 10_000, coarsest: 4 }));
+        assert_eq!(of(300, &two, 1, 50).map(|cap| cap.bytes), Some(1_024), "small ones are left alone");
         assert_eq!(of(300, &two, 1, 0), None, "nothing is known of its size");
         assert_eq!(of(300, &two, 0, 50), None, "raw has nothing coarser");
         assert_eq!(of(300, &[stage(1, 17, 4)], 0, 50), None, "it is the coarsest");

@@ -397,7 +397,8 @@ pub(crate) fn codec_loss_ppm(codec: &CodecInfo, losses: &[Table], model: u32, cu
         let columns = *t.shape.get(1)? as usize;
         t.values.get((cut as usize).checked_mul(columns)?.checked_add(column)?).copied()
     });
-    value.map_or(1_000_000, |v| v.max(0.0) as u64)
+    // What is no number says nothing good.
+    value.filter(|v| !v.is_nan()).map_or(1_000_000, |v| v.max(0.0) as u64)
 }
 
 #[cfg(test)]

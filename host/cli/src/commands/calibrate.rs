@@ -15,12 +15,13 @@ pub(super) mod subject;
 pub(super) mod svg;
 pub(super) mod value;
 
-use crate::exit::EXIT_CODES;
+use super::codec::read_file;
+use crate::exit::{EXIT_CODES, usage};
 use crate::model_file;
 use crate::output::Output;
 use crate::progress::{self, say};
 use crate::table;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bps_codec::ff::{CutPackage, Origin, PACKAGE_BYTES_MAX, Package};
 use report::{Report, ValueReport};
 use show::Shown;
@@ -108,16 +109,22 @@ pub(crate) fn run(args: &CalibrateArgs, out: Output) -> Result<()> {
 }
 
 fn read(file: &Path) -> Result<Package> {
-    let length = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
-    if length > PACKAGE_BYTES_MAX as u64 {
-        bail!("{} has {length} bytes, at most {PACKAGE_BYTES_MAX} are read", file.display());
-    }
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let bytes = read_file(file, PACKAGE_BYTES_MAX)?;
     Package::from_bytes(&bytes).with_context(|| format!("{} is no calibration", file.display()))
+}
+
+/// Errors where an output would take the place of an input, or of another output.
+fn keep(inputs: &[&Path], output: Option<&Path>) -> Result<()> {
+    let Some(output) = output else { return Ok(()) };
+    match inputs.iter().find(|input| model_file::is_same(input, output) || **input == output) {
+        Some(_) => Err(usage(format!("{} would be written over: choose another file", output.display()))),
+        None => Ok(()),
+    }
 }
 
 fn show(file: &Path, svg: Option<&Path>, out: Output) -> Result<()> {
     let package = read(file)?;
+    keep(&[file], svg)?;
     let shown = Shown::of(&package);
     if let Some(svg) = svg {
         model_file::write(svg, shown.svg().as_bytes())?;
@@ -129,6 +136,10 @@ fn calibrate(args: &CalibrateArgs, model: &Path) -> Result<Report> {
     let onnx = model_file::onnx_of(model);
     let target = args.out.clone().unwrap_or_else(|| onnx.with_extension("ff"));
     // Known before minutes of measuring rather than after.
+    let inputs: Vec<&Path> =
+        [Some(&*onnx), args.data.as_deref(), args.labels.as_deref()].into_iter().flatten().collect();
+    keep(&inputs, Some(&target))?;
+    keep(&[&inputs[..], &[&*target]].concat(), args.svg.as_deref())?;
     model_file::target(&target)?;
     args.svg.as_deref().map(model_file::target).transpose()?;
     let subject = Subject::load(&Named {

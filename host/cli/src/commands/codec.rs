@@ -75,13 +75,13 @@ pub(crate) fn run(args: &CodecArgs, out: Output) -> Result<()> {
 /// An output that is the input would take its place.
 fn keep_input(input: &Path, output: &Path) -> Result<()> {
     if model_file::is_same(input, output) {
-        return Err(usage(format!("--output {} is the input: choose another file", output.display())));
+        return Err(usage(format!("--output {} is an input: choose another file", output.display())));
     }
     Ok(())
 }
 
 /// Reads a file of at most so many bytes, whatever its length is said to be.
-fn read_file(path: &Path, bytes_max: usize) -> Result<Vec<u8>> {
+pub(super) fn read_file(path: &Path, bytes_max: usize) -> Result<Vec<u8>> {
     let failed = || format!("cannot read {}", path.display());
     let file = File::open(path).with_context(failed)?;
     let mut bytes = Vec::new();

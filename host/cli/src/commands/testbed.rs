@@ -56,7 +56,8 @@ How to choose
   --grid            the whole comparison: 3 models, 2 slow-downs, 6 links, every policy; hours
   --link            RATE/RTT or RATE/RTT/LOSS: 10Mbit/20ms, 100Mbit/40ms/1%, unlimited/1ms; repeat for more
   --policy          NAME, or NAME{\"mode\":\"...\"}; repeat for more. Without: all that the host knows. With :CODEC,CODEC
-                    behind it a policy may use only these: bps beside bps:int8-zstd shows what the others are worth
+                    behind it a policy may use only these, which the model must allow: bps beside bps:int8-zstd shows what
+                    the others are worth
   --load            closed: --clients that ask again at once, for throughput. poisson, bursty, periodic: --rate per second
   --script          what happens to the link in each run, TOML or JSON; times count from the beginning of the run:
                       [[change]]
@@ -340,11 +341,13 @@ impl TestbedArgs {
             contenders.push(subject.clone());
         }
         self.check_subject(&contenders)?;
+        let models = or_default(&self.model, &models)?;
+        plan::check_names(&models, &contenders)?;
         let script = self.script.as_deref().map(read_script).transpose()?.unwrap_or_default();
         Ok(Setup {
             contenders,
             subject: self.subject.as_ref().map_or_else(|| "bps".to_owned(), |subject| subject.label.clone()),
-            models: or_default(&self.model, &models)?,
+            models,
             slowdowns: if self.slowdown.is_empty() { slowdowns } else { self.slowdown.clone() },
             links: or_default(&self.link, &links)?,
             shape: self.shape(),

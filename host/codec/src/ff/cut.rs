@@ -1,5 +1,6 @@
 //! What calibration knows of one cut: the model that both ends of a frame share.
 
+use super::bounded::at_most;
 use super::cancel::Aim;
 use super::directions::Directions;
 use super::quant::{Offsets, STEP_MAX, STEP_MIN};
@@ -13,6 +14,10 @@ use std::sync::{Arc, OnceLock};
 
 /// Step multipliers are at most this and at least its reciprocal.
 pub(super) const MULTIPLIER_MAX: f32 = 16.0;
+/// Bits of an element: a row of one is all head.
+const BITS_MAX: f32 = 65_536.0;
+/// Each mode once.
+const MODES_MAX: usize = Mode::ALL.len();
 /// Longest name of a cut, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 
@@ -59,6 +64,21 @@ pub struct Curve {
     pub loss: Option<Loss>,
 }
 
+impl Curve {
+    /// Whether plans can be made with it: sizes and errors are numbers that are not negative, a loss lies in its interval.
+    fn is_sound(&self) -> bool {
+        let size = |value: f32| (0.0..=BITS_MAX).contains(&value);
+        let error = |value: f32| value.is_finite() && value >= 0.0;
+        size(self.bits_mean)
+            && size(self.bits_p95)
+            && error(self.nmse)
+            && self.output_nmse.is_none_or(error)
+            && self.loss.is_none_or(|loss| {
+                loss.low.is_finite() && loss.high.is_finite() && loss.low <= loss.mean && loss.mean <= loss.high
+            })
+    }
+}
+
 /// One mode at one rate. Lists are band after band, channels inside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct RateData {
@@ -74,6 +94,7 @@ pub(super) struct ModeData {
     pub(super) mode: Mode,
     /// Steps relative to the rate's; band after band, channels inside.
     pub(super) multipliers: Vec<f32>,
+    #[serde(deserialize_with = "at_most::<_, _, RATES>")]
     pub(super) rates: Vec<RateData>,
 }
 
@@ -91,6 +112,7 @@ pub(super) struct CutData {
     pub(super) frequencies: Vec<u16>,
     /// By kind and class, for frames whose classes travel.
     pub(super) offsets: Vec<Offsets>,
+    #[serde(deserialize_with = "at_most::<_, _, MODES_MAX>")]
     pub(super) modes: Vec<ModeData>,
     /// The mode to use at each rate.
     pub(super) best: Vec<Option<Mode>>,
@@ -147,11 +169,17 @@ impl CutPackage {
             return no("modes", "a package for any shape cannot hold any".to_owned());
         }
         if let Some([channels, height, width]) = data.shape {
+            if [channels, height, width].contains(&0) {
+                return no("shape", "an extent is none".to_owned());
+            }
             let shape = [1, channels, height, width].map(|extent| extent as usize);
             Dims::of(&shape, Order::Nchw)
                 .map_err(|e| FfError::Calibration { what: "shape", message: e.to_string() })?;
         }
-        for mode in &data.modes {
+        for (at, mode) in data.modes.iter().enumerate() {
+            if data.modes[..at].iter().any(|other| other.mode == mode.mode) {
+                return no("modes", format!("{} is there twice", mode.mode.name()));
+            }
             check_mode(mode, data.shape.unwrap_or_default())?;
         }
         let bytes = stored(&data)?;
@@ -173,7 +201,7 @@ impl CutPackage {
     /// encoder chooses with them. The id stays. Errors where it is none, or of another cut.
     pub fn with_cancelling(self, other: Self) -> Result<Self, FfError> {
         let no = |message: &str| Err(FfError::Calibration { what: "cancelling", message: message.to_owned() });
-        let same = |of: &Self| (of.data.name.clone(), of.data.model, of.data.shape);
+        let same = |of: &Self| (of.data.name.clone(), of.data.model, of.data.shape, of.data.origin);
         if other.directions().is_none() || other.cancelling.is_some() {
             return no("no package with directions alone");
         }
@@ -320,10 +348,16 @@ fn check_mode(mode: &ModeData, [channels, height, width]: [u32; 3]) -> Result<()
     if !mode.multipliers.iter().all(|m| (1.0 / MULTIPLIER_MAX..=MULTIPLIER_MAX).contains(m)) {
         return no("multipliers", "one is out of range");
     }
-    if mode.rates.len() > RATES || mode.rates.iter().any(|rate| usize::from(rate.q) >= RATES) {
+    if mode.rates.iter().any(|rate| usize::from(rate.q) >= RATES) {
         return no("rates", "there are others than 0 to 31");
     }
-    for rate in &mode.rates {
+    for (at, rate) in mode.rates.iter().enumerate() {
+        if mode.rates[..at].iter().any(|other| other.q == rate.q) {
+            return no("rates", "one is there twice");
+        }
+        if !rate.curve.is_sound() {
+            return no("curves", "a size, an error or a loss is no number or out of range");
+        }
         if rate.classes.len() != planes || rate.offsets.len() != planes {
             return no("classes", "not one for each plane");
         }

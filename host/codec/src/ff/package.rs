@@ -12,6 +12,7 @@
 //! which they do, or none. A file is of version 1 where no cut has any, and both are read.
 
 use super::FfError;
+use super::bounded::at_most;
 use super::cut::{CutData, CutPackage};
 use super::directions::Directions;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,18 @@ struct Body<C> {
     model: [u8; 32],
     cuts: Vec<C>,
 }
+
+/// What is read: lists end where they are longer than they may be, since a list of nothing takes a byte in a file and
+/// hundreds in memory.
+#[derive(Deserialize)]
+struct ReadBody {
+    model: [u8; 32],
+    #[serde(deserialize_with = "at_most::<_, _, CUTS_MAX>")]
+    cuts: Vec<CutData>,
+}
+
+#[derive(Deserialize)]
+struct ReadBeside(#[serde(deserialize_with = "at_most::<_, _, CUTS_MAX>")] Vec<Option<(CutData, Directions)>>);
 
 impl Package {
     /// Errors where a cut is of another model, or two have the same name.
@@ -125,10 +138,11 @@ impl Package {
             return Err(refuse("checksum", format!("{said:08x}, but the bytes have {real:08x}")));
         }
         let (body, mut rest) =
-            postcard::take_from_bytes::<Body<CutData>>(body).map_err(|e| refuse("body", e.to_string()))?;
+            postcard::take_from_bytes::<ReadBody>(body).map_err(|e| refuse("body", e.to_string()))?;
         let mut cancelling: Vec<Option<(CutData, Directions)>> = Vec::new();
         if has_directions {
-            (cancelling, rest) = postcard::take_from_bytes(rest).map_err(|e| refuse("directions", e.to_string()))?;
+            let read = postcard::take_from_bytes::<ReadBeside>(rest);
+            (ReadBeside(cancelling), rest) = read.map_err(|e| refuse("directions", e.to_string()))?;
             if cancelling.len() != body.cuts.len() {
                 return Err(refuse("directions", format!("of {} cuts, not {}", cancelling.len(), body.cuts.len())));
             }

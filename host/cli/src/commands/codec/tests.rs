@@ -160,7 +160,12 @@ fn packages_are_used_and_must_be_the_same() {
     assert!(encode::text(&report).contains("package block2"), "{report:?}");
     desk.decode("out.bpsc -o back.npy --package net.ff").unwrap();
     desk.decode("out.bpsc -o back.npy --package net.ff --cut block2").unwrap();
-    desk.encode("maps.npy -o aimed.bpsc --codec ff-c --package net.ff --cut block2").unwrap();
+    let report = desk.encode("maps.npy -o aimed.bpsc --codec ff-c --package net.ff --cut block2").unwrap();
+    assert!(!encode::text(&report).contains("no errors cancel"), "{report:?}");
+    for without in ["--package net.ff --cut block2 --bound 0.1", "--package net.ff --cut block2 --entropy pack", ""] {
+        let report = desk.encode(&format!("maps.npy -o other.bpsc --codec ff-c {without}")).unwrap();
+        assert!(encode::text(&report).contains("no errors cancel"), "{without}: {report:?}");
+    }
     let bytes = |name: &str| std::fs::read(desk.path(name)).unwrap();
     assert_ne!(bytes("out.bpsc"), bytes("aimed.bpsc"));
     desk.decode("aimed.bpsc -o back.npy --package net.ff").unwrap();
@@ -192,7 +197,8 @@ fn mistakes_are_named() {
         ("maps.npy -o o.x --rate 99", "0 (finest) to 31"),
         ("maps.npy -o o.x --device tpu", "tpu"),
         ("none.npy -o o.x", "none.npy"),
-        ("maps.npy -o maps.npy", "is the input"),
+        ("maps.npy -o maps.npy", "is an input"),
+        ("maps.npy -o net.ff --package net.ff --cut block1", "is an input"),
         ("wide.npy -o o.x", "holds FP64; codec ff-h takes FP32: save x.astype(numpy.float32)"),
         ("maps.npy -o o.x --codec jpeg", "holds FP32; codec jpeg takes UINT8"),
         ("maps.npy -o o.x --bound 1e-38", "cannot be kept"),
@@ -204,7 +210,7 @@ fn mistakes_are_named() {
     desk.encode("maps.npy -o maps.raw --raw-frame").unwrap();
     for (line, wanted) in [
         ("maps.npy -o o.x", "maps.npy cannot be decoded: byte 0, magic"),
-        ("maps.bpsc -o maps.bpsc", "is the input"),
+        ("maps.bpsc -o maps.bpsc", "is an input"),
         ("maps.bpsc -o o.x --package net.ff", "--package is for ff-s"),
         ("maps.bpsc -o o.x --codec f16 --shape 2,6,8,8", "without --raw-frame"),
         ("maps.raw -o o.x --codec ff-h --shape 2,6,8", "byte 28, shape"),

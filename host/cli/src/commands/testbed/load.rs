@@ -88,6 +88,22 @@ pub(super) enum Content {
     Noise,
 }
 
+/// How a host describes a model.
+#[derive(Debug)]
+pub(super) struct Described {
+    metadata: Value,
+    /// Its image input, in the words of its configuration.
+    image: Option<String>,
+}
+
+impl Described {
+    /// From `/v2/models/NAME` and `/v2/models/NAME/config`.
+    pub(super) fn new(metadata: Value, config: &Value) -> Self {
+        let image = config["parameters"]["image_input"]["string_value"].as_str().map(str::to_owned);
+        Self { metadata, image }
+    }
+}
+
 /// What can be asked of a model.
 #[derive(Debug)]
 pub(super) struct Questions {
@@ -101,9 +117,10 @@ impl Questions {
     pub(super) fn for_model(
         name: &str,
         content: Content,
-        metadata: &Value,
+        described: &Described,
         deadline: Option<Duration>,
     ) -> Result<Self> {
+        let Described { metadata, image } = described;
         let parameters = deadline.map_or(json!({}), |d| json!({ "timeout": d.as_micros() as u64 }));
         let inputs = metadata["inputs"].as_array().map(Vec::as_slice).unwrap_or_default();
         let encode = |named: Vec<Named>| infer_wire::encode(&named, &[], &parameters);
@@ -117,7 +134,8 @@ impl Questions {
             };
             bps_engine::digits::held_out().into_iter().map(ask).collect::<Result<_>>()?
         } else if let Content::Pictures(set) = content {
-            let image = Image::of(metadata).context("the model takes no images")?;
+            let image = image.as_deref().and_then(Image::of);
+            let image = image.with_context(|| format!("model {name} takes no images: --data is not for it"))?;
             let [_, side, width, channels] = image.shape[..] else { bail!("the model's image has no three extents") };
             if side != width || !bps_data::SIDES.contains(&side) || channels != set.channels() {
                 let sides = bps_data::SIDES.map(|side| side.to_string()).join(" or ");
@@ -132,7 +150,7 @@ impl Questions {
             };
             bps_data::rows(set, Split::Test, side, PICTURES).map(ask).collect::<Result<_>>()?
         } else {
-            let image = Image::of(metadata);
+            let image = image.as_deref().and_then(Image::of);
             let ask = |seed| {
                 let named = inputs.iter().map(|spec| input(spec, image.as_ref(), seed)).collect::<Result<_>>()?;
                 anyhow::Ok((encode(named), None))
@@ -172,24 +190,12 @@ struct Image {
 }
 
 impl Image {
-    /// As the metadata says it: `NAME WIDTHxHEIGHTxCHANNELS`.
-    fn of(metadata: &Value) -> Option<Self> {
-        let (input, size) = find(metadata, "image_input")?.rsplit_once(' ')?;
+    /// As the configuration says it: `NAME WIDTHxHEIGHTxCHANNELS`.
+    fn of(text: &str) -> Option<Self> {
+        let (input, size) = text.rsplit_once(' ')?;
         let sizes: Vec<usize> = size.split('x').map(str::parse).collect::<Result<_, _>>().ok()?;
         let [width, height, channels] = sizes[..] else { return None };
         Some(Self { input: input.to_owned(), shape: vec![1, height, width, channels] })
-    }
-}
-
-/// A text by this name, wherever it stands.
-fn find<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
-    match value {
-        Value::Object(fields) => match fields.get(name).and_then(Value::as_str) {
-            Some(text) => Some(text),
-            None => fields.values().find_map(|v| find(v, name)),
-        },
-        Value::Array(items) => items.iter().find_map(|v| find(v, name)),
-        _ => None,
     }
 }
 
@@ -310,11 +316,16 @@ fn answer(due: Instant, opens: Instant, end: End) -> Answer {
 mod tests {
     use super::*;
 
+    /// A model with an image input, as hosts say it (`host/api/src/oip/model.rs`).
+    fn images(metadata: Value, size: &str) -> Described {
+        Described::new(metadata, &json!({ "parameters": { "image_input": { "string_value": size } } }))
+    }
+
     #[test]
     fn inputs_follow_the_description() {
         let metadata = json!({ "inputs": [{ "name": "x", "datatype": "FP32", "shape": [-1, 3, 4, 4] }] });
-        let questions =
-            Questions::for_model("net", Content::Noise, &metadata, Some(Duration::from_millis(20))).unwrap();
+        let (described, deadline) = (Described::new(metadata, &Value::Null), Some(Duration::from_millis(20)));
+        let questions = Questions::for_model("net", Content::Noise, &described, deadline).unwrap();
         assert_eq!((questions.list.len(), questions.path.as_str()), (INPUTS as usize, "/v2/models/net/infer"));
         let body = &questions.list[0].0.body;
         let head = String::from_utf8_lossy(&body[..body.len() - 3 * 4 * 4 * 4]).into_owned();
@@ -324,9 +335,8 @@ mod tests {
 
     #[test]
     fn a_model_that_takes_images_gets_pixels() {
-        let metadata = json!({ "inputs": [{ "name": "x", "datatype": "FP32", "shape": [-1, 3, 8, 6] }],
-                               "properties": { "image_input": "x 6x8x3" } });
-        let questions = Questions::for_model("net", Content::Noise, &metadata, None).unwrap();
+        let metadata = json!({ "inputs": [{ "name": "x", "datatype": "FP32", "shape": [-1, 3, 8, 6] }] });
+        let questions = Questions::for_model("net", Content::Noise, &images(metadata, "x 6x8x3"), None).unwrap();
         let body = String::from_utf8_lossy(&questions.list[0].0.body).into_owned();
         assert!(body.contains("UINT8") && body.contains("[1,8,6,3]"), "{body}");
     }
@@ -334,20 +344,22 @@ mod tests {
     #[test]
     fn what_cannot_be_filled_is_named() {
         let metadata = json!({ "inputs": [{ "name": "tokens", "datatype": "INT64", "shape": [-1] }] });
-        let error = Questions::for_model("net", Content::Noise, &metadata, None).unwrap_err().to_string();
+        let described = Described::new(metadata, &Value::Null);
+        let error = Questions::for_model("net", Content::Noise, &described, None).unwrap_err().to_string();
         assert!(error.contains("tokens") && error.contains("INT64"), "{error}");
     }
 
     #[test]
     fn digits_have_labels() {
         let metadata = json!({ "inputs": [{ "name": "image", "datatype": "FP32", "shape": [-1, 1, 8, 8] }] });
-        let questions = Questions::for_model("digits", Content::Scans, &metadata, None).unwrap();
+        let described = Described::new(metadata, &Value::Null);
+        let questions = Questions::for_model("digits", Content::Scans, &described, None).unwrap();
         assert!(questions.list.len() > 100 && questions.list.iter().all(|(_, label)| label.is_some_and(|l| l < 10)));
     }
 
     #[test]
     fn pictures_have_labels_and_must_fit() {
-        let of = |size: &str| json!({ "inputs": [], "properties": { "image_input": size } });
+        let of = |size: &str| images(json!({ "inputs": [] }), size);
         let ask = |size: &str| Questions::for_model("net", Content::Pictures(Set::Shapes), &of(size), None);
         let questions = ask("x 32x32x3").unwrap();
         assert_eq!(questions.list.len(), PICTURES);

@@ -2,10 +2,11 @@
 
 use super::plan::{self, ModelChoice};
 use crate::config;
+use crate::exit::usage;
 use crate::local;
 use crate::model_file;
 use anyhow::{Context, Result};
-use bps_graph::topology;
+use bps_graph::{manifest, topology};
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
 
@@ -69,26 +70,39 @@ pub(super) fn variants(
             ModelChoice::File(path) => path.clone(),
             _ => models.join(choice.name()).join("model.onnx"),
         };
+        // Tensors that lie beside it.
+        let outside = if lists.is_empty() { Vec::new() } else { model_file::load(&onnx)?.external };
         for codecs in lists {
-            let file = folder.join(format!("{}.onnx", plan::variant(&choice.name(), codecs)));
-            for extension in ["onnx", "ff"] {
-                let from = onnx.with_extension(extension);
-                if extension == "onnx" || from.exists() {
-                    let failed = || format!("cannot copy {}", from.display());
-                    model_file::write(&file.with_extension(extension), &std::fs::read(&from).with_context(failed)?)?;
-                }
+            let place = folder.join(plan::variant(&choice.name(), codecs));
+            let copy = |from: &Path, to: &Path| {
+                let bytes = std::fs::read(from).with_context(|| format!("cannot copy {}", from.display()))?;
+                model_file::write(&place.join(to), &bytes)
+            };
+            copy(&onnx, Path::new("model.onnx"))?;
+            let calibration = onnx.with_extension("ff");
+            if calibration.exists() {
+                copy(&calibration, Path::new("model.ff"))?;
+            }
+            for name in &outside {
+                copy(&onnx.with_file_name(name), Path::new(name))?;
             }
             let manifest = with_codecs(&onnx.with_extension("toml"), codecs)?;
-            model_file::write(&file.with_extension("toml"), manifest.as_bytes())?;
-            files.push(file);
+            model_file::write(&place.join("model.toml"), manifest.as_bytes())?;
+            files.push(place.join("model.onnx"));
         }
     }
     Ok(files)
 }
 
-/// A model.toml with other codecs; where there is none, one that says nothing else.
+/// A model.toml with other codecs; where there is none, one that says nothing else. Errors where the model does not allow one
+/// of them.
 fn with_codecs(path: &Path, codecs: &[String]) -> Result<String> {
     let text = if path.exists() { config::read_bounded(path, MANIFEST_BYTES_MAX)? } else { String::new() };
+    let own = manifest::parse(&text).with_context(|| path.display().to_string())?.codecs;
+    if let Some(stranger) = codecs.iter().find(|name| own.as_ref().is_some_and(|own| !own.contains(name))) {
+        let own = own.unwrap_or_default().join(", ");
+        return Err(usage(format!("--policy ...:{stranger}: {} allows only {own}", path.display())));
+    }
     let mut table: toml::Table = text.parse().with_context(|| path.display().to_string())?;
     table.insert("codecs".to_owned(), codecs.to_vec().into());
     Ok(table.to_string())
@@ -106,7 +120,7 @@ mod tests {
         assert!(write(&choices, &[], &models).unwrap().is_empty());
         let codecs = ["int8-zstd".to_owned()];
         let files = variants(&choices, &[&codecs], &models, &edges).unwrap();
-        assert_eq!(files, [edges.join("digits-with-int8-zstd.onnx")]);
+        assert_eq!(files, [edges.join("digits-with-int8-zstd/model.onnx")]);
         let read = |path: &Path| std::fs::read(path).unwrap();
         for extension in ["onnx", "ff"] {
             let original = models.join("digits").join("model").with_extension(extension);
@@ -116,6 +130,10 @@ mod tests {
         let own = manifest(read(&models.join("digits/model.toml")));
         let narrow = manifest(read(&files[0].with_extension("toml")));
         assert_eq!((narrow.codecs.as_deref(), narrow.slo_ms), (Some(&codecs[..]), own.slo_ms));
-        assert_eq!(with_codecs(&folder.path().join("none.toml"), &codecs).unwrap().trim(), "codecs = [\"int8-zstd\"]");
+        let none = folder.path().join("none.toml");
+        assert_eq!(with_codecs(&none, &codecs).unwrap().trim(), "codecs = [\"int8-zstd\"]");
+        std::fs::write(&none, "codecs = [\"raw\", \"f16\"]").unwrap();
+        let error = with_codecs(&none, &codecs).unwrap_err().to_string();
+        assert!(error.contains("int8-zstd") && error.contains("allows only raw, f16"), "{error}");
     }
 }

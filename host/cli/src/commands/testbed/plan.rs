@@ -94,6 +94,33 @@ pub(super) enum ModelChoice {
     File(PathBuf),
 }
 
+/// The path without links and dots, where it leads anywhere.
+fn whole(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// Refuses what would be measured under the name of something else: models, and models with some codecs only, are known by
+/// name, and policies by their label.
+pub(super) fn check_names(models: &[ModelChoice], contenders: &[Contender]) -> Result<()> {
+    let twice = |names: &[String]| {
+        let again = (1..names.len()).find(|at| names[..*at].contains(&names[*at]));
+        again.map(|at| names[at].clone())
+    };
+    let lists = codec_lists(contenders);
+    let variants = |model: &ModelChoice| {
+        let name = model.name();
+        let narrow: Vec<String> = lists.iter().map(|codecs| variant(&name, codecs)).collect();
+        std::iter::once(name).chain(narrow)
+    };
+    if let Some(name) = twice(&models.iter().flat_map(variants).collect::<Vec<_>>()) {
+        return Err(usage(format!("--model: two would be served as {name}")));
+    }
+    if let Some(label) = twice(&contenders.iter().map(|c| c.label.clone()).collect::<Vec<_>>()) {
+        return Err(usage(format!("--policy {label}: it is named twice")));
+    }
+    Ok(())
+}
+
 /// The lists of codecs that some policies may use alone, each once.
 pub(super) fn codec_lists(contenders: &[Contender]) -> Vec<&[String]> {
     let mut lists: Vec<&[String]> = contenders.iter().map(|c| &c.codecs[..]).filter(|list| !list.is_empty()).collect();
@@ -115,8 +142,11 @@ impl FromStr for ModelChoice {
         match known {
             _ if text == "digits" => Ok(Self::Digits),
             Some(topology) => Ok(Self::Made(topology)),
-            None if text.ends_with(".onnx") => Ok(Self::File(text.into())),
-            None if Path::new(text).join("model.onnx").is_file() => Ok(Self::File(Path::new(text).join("model.onnx"))),
+            // A model is named after its folder, which a path as it is written need not say.
+            None if Path::new(text).join("model.onnx").is_file() => {
+                Ok(Self::File(whole(&Path::new(text).join("model.onnx"))))
+            }
+            None if text.ends_with(".onnx") => Ok(Self::File(whole(Path::new(text)))),
             None => {
                 let names: Vec<&str> = bps_graph::topology::Topology::ALL.iter().map(|t| t.name()).collect();
                 Err(format!(
@@ -221,6 +251,19 @@ mod tests {
         assert_eq!(name("nets/a.onnx").unwrap(), "a");
         assert_eq!(name("nets/mine/model.onnx").unwrap(), "mine");
         assert!(name("resnet51").unwrap_err().contains("resnet50"));
+    }
+
+    #[test]
+    fn nothing_is_measured_under_another_name() {
+        let models = |names: &[&str]| names.iter().map(|n| ModelChoice::File((*n).into())).collect::<Vec<_>>();
+        let policies = |names: &[&str]| names.iter().map(|n| n.parse().unwrap()).collect::<Vec<Contender>>();
+        let check = |m: &[&str], p: &[&str]| check_names(&models(m), &policies(p)).map_err(|e| e.to_string());
+        assert_eq!(check(&["a/x.onnx", "a/y.onnx"], &["bps", "bps:int8"]), Ok(()));
+        let error = check(&["a/x.onnx", "b/x.onnx"], &["bps"]).unwrap_err();
+        assert!(error.contains("served as x"), "{error}");
+        let error = check(&["a/x.onnx", "a/x-with-int8.onnx"], &["bps:int8"]).unwrap_err();
+        assert!(error.contains("served as x-with-int8"), "{error}");
+        assert!(check(&["a/x.onnx"], &["bps", "bps"]).unwrap_err().contains("bps: it is named twice"));
     }
 
     #[test]

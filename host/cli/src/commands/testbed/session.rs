@@ -2,7 +2,7 @@
 //! links, models and policies change under way.
 
 use super::host::{HostProcess, HostSpec};
-use super::load::{Content, Questions};
+use super::load::{Content, Described, Questions};
 use super::network::Network;
 use super::plan::Contender;
 use super::trust;
@@ -170,15 +170,17 @@ impl Session {
         let edge = &self.edges[0].spec;
         let (site, address, path) =
             (edge.site.clone(), edge.ports.client, crate::infer_wire::metadata_path(model, None));
-        let metadata = tokio::task::spawn_blocking(move || {
+        let described = tokio::task::spawn_blocking(move || {
             site.within(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 let client = client(address)?;
-                runtime.block_on(client.json(Method::GET, &path, None))
+                let metadata = runtime.block_on(client.json(Method::GET, &path, None))?;
+                let config = runtime.block_on(client.json(Method::GET, &format!("{path}/config"), None))?;
+                anyhow::Ok(Described::new(metadata, &config))
             })
         });
-        let metadata = metadata.await?.with_context(|| format!("asking for model {model}"))?;
-        Questions::for_model(model, content, &metadata, deadline)
+        let described = described.await?.with_context(|| format!("asking for model {model}"))?;
+        Questions::for_model(model, content, &described, deadline)
     }
 }
 

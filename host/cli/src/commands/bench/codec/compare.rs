@@ -11,6 +11,7 @@ use crate::commands::calibrate::measure::{Judged, Trial, answers, shaped};
 use crate::commands::calibrate::net::{Place, Row, join};
 use crate::commands::calibrate::probe;
 use crate::commands::calibrate::subject::{Named, Subject};
+use crate::commands::codec::read_file;
 use crate::exit::usage;
 use crate::model_file;
 use crate::progress;
@@ -100,11 +101,7 @@ fn calibrated(
 ) -> Result<(Package, String)> {
     let digest = subject.net.graph().digest;
     if let Some(file) = &args.ff {
-        let failed = || format!("cannot read {}", file.display());
-        if std::fs::metadata(file).with_context(failed)?.len() > PACKAGE_BYTES_MAX as u64 {
-            bail!("{} is larger than any calibration", file.display());
-        }
-        let bytes = std::fs::read(file).with_context(failed)?;
+        let bytes = read_file(file, PACKAGE_BYTES_MAX)?;
         let package = Package::from_bytes(&bytes).with_context(|| format!("{} is no calibration", file.display()))?;
         if *package.model() != digest {
             bail!("{} is the calibration of another model", file.display());
