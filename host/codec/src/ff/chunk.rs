@@ -116,7 +116,7 @@ fn code(recipe: &Recipe<'_>, first: usize, run: &[(Head<'_>, Vec<i16>)], out: &m
             (Some(known), _) => coder::write(&model, &Classes::Known(known), known, symbols, &mut writer),
             (None, Some(table)) if recipe.plane_classes => {
                 let classes = measured(recipe, channels, symbols, false);
-                coder::write(&model, &Classes::InBand(&head.classes, &table), &classes, symbols, &mut writer);
+                coder::write(&model, &Classes::InBand(&head.classes, table), &classes, symbols, &mut writer);
             }
             _ => {
                 let all = spread(&head.classes, channels);
@@ -427,7 +427,7 @@ fn decoded(
     let known = known.map_or_else(|| spread(head.classes, channels).into(), Cow::Borrowed);
     let mut classes = known.to_vec();
     let table = class_table().filter(|_| recipe.in_band && recipe.plane_classes);
-    let travel = match &table {
+    let travel = match table {
         Some(table) => Classes::InBand(head.classes, table),
         None => Classes::Known(&known),
     };

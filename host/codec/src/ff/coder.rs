@@ -6,10 +6,13 @@
 //! before ended.
 
 use super::geometry::{Bands, LANES};
-use super::quant::SYMBOL_MAX;
-use super::rans::{Reader, Table, Words, Writer};
-use super::tables::{CLASSES, Kind, NEIGHBOURS, PARENTS, Scale};
+use super::rans::{Table, Writer};
+use super::tables::{Kind, NEIGHBOURS, PARENTS, Scale};
 use super::token::{Alphabet, ESCAPE, SIGNED_ALPHABET};
+
+mod read;
+
+pub(super) use read::read;
 
 /// What is known of a chunk before its symbols.
 pub(super) struct Model<'a> {
@@ -211,139 +214,5 @@ fn put_lanes<const N: usize>(
         for lane in (0..N).rev() {
             put(writer, lane, &tables[usize::from(picked[lane][place])], alphabet, symbols[lane][place]);
         }
-    }
-}
-
-/// Decodes the symbols of the reader's next chunk, and the classes of its planes where they travel. Errors with what is
-/// wrong.
-pub(super) fn read(
-    model: &Model<'_>,
-    travel: &Classes<'_>,
-    reader: &mut Reader<'_>,
-    classes: &mut [u8],
-    symbols: &mut [i16],
-) -> Result<(), &'static str> {
-    let (mut parents, mut lines) = (Vec::new(), Lines::default());
-    if let Classes::Known(known) = travel {
-        classes.copy_from_slice(known);
-    }
-    if let (Classes::Known(known), Some(kind)) = (travel, model.flat()) {
-        let Reader { mut states, mut words } = *reader;
-        for (channel, (symbol, class)) in symbols.iter_mut().zip(*known).enumerate() {
-            let table = &model.tables[kind.first_table(*class)];
-            *symbol = get(&mut words, &mut states[channel % LANES], table, kind.alphabet());
-        }
-        *reader = Reader { states, words };
-        return checked(symbols);
-    }
-    for (first, lanes) in model.groups() {
-        for (band, shape) in model.bands.all().iter().enumerate() {
-            let plane = shape.plane();
-            if let Classes::InBand(heads, table) = travel {
-                for lane in 0..lanes {
-                    let at = band * model.channels + first + lane;
-                    let before = if first == 0 { heads[band] } else { classes[at - LANES] };
-                    let Reader { states, words } = &mut *reader;
-                    let class = i32::from(before) + i32::from(get(words, &mut states[lane], table, &SIGNED_ALPHABET));
-                    if !(0..CLASSES as i32).contains(&class) {
-                        return Err("a class is out of range");
-                    }
-                    classes[at] = class as u8;
-                }
-            }
-            model.parents(band, first, lanes, symbols, &mut parents);
-            let kind = model.kind(band);
-            let known = &classes[band * model.channels + first..][..lanes];
-            let from = model.bands.start(band, model.channels) + first * plane;
-            let group = &mut symbols[from..from + lanes * plane];
-            let mut scales = [Scale::default(); LANES];
-            scales.iter_mut().zip(known).for_each(|(scale, class)| *scale = kind.scale(*class));
-            let parents = if band > 0 { &parents[..] } else { &[] };
-            let plane = Plane { tables: model.tables, scales, width: shape.width, parents, alphabet: kind.alphabet() };
-            match lanes {
-                4 => plane.get_lanes::<4>(reader, &mut lines, group),
-                3 => plane.get_lanes::<3>(reader, &mut lines, group),
-                2 => plane.get_lanes::<2>(reader, &mut lines, group),
-                _ => plane.get_lanes::<1>(reader, &mut lines, group),
-            }
-        }
-    }
-    checked(symbols)
-}
-
-fn checked(symbols: &[i16]) -> Result<(), &'static str> {
-    if symbols.iter().fold(0, |most, s| s.unsigned_abs().max(most)) > SYMBOL_MAX.unsigned_abs() {
-        return Err("a symbol is out of range");
-    }
-    Ok(())
-}
-
-/// A symbol of one lane.
-#[inline(always)]
-fn get<'a>(words: &mut Words<'a>, state: &mut u32, table: &Table, alphabet: &Alphabet) -> i16 {
-    let token = words.get(state, table);
-    if token < alphabet.open {
-        return alphabet.symbol(token);
-    }
-    let rest;
-    (rest, *state, *words) = words.get_bits(*state, alphabet.open_bits(token));
-    alphabet.with_rest(token, rest)
-}
-
-/// One band of a group.
-struct Plane<'a> {
-    tables: &'a [Table],
-    scales: [Scale; LANES],
-    width: usize,
-    parents: &'a [u8],
-    alphabet: &'a Alphabet,
-}
-
-/// Lines that are kept from plane to plane. All lanes of a place stand together.
-#[derive(Default)]
-struct Lines {
-    above: Vec<[u8; LANES]>,
-    bases: Vec<[u16; LANES]>,
-    symbols: Vec<[i16; LANES]>,
-}
-
-impl Plane<'_> {
-    fn get_lanes<const N: usize>(&self, reader: &mut Reader<'_>, lines: &mut Lines, out: &mut [i16]) {
-        let plane = out.len() / N;
-        let width = self.width;
-        lines.above.clear();
-        lines.above.resize(width, [0; LANES]);
-        lines.bases.clear();
-        lines.bases.resize(width, self.scales.map(|scale| scale.base));
-        lines.symbols.resize(width, [0; LANES]);
-        let (mut states, mut words) = (reader.states, reader.words);
-        for y in 0..plane.checked_div(width).unwrap_or(0) {
-            let at = |lane: usize| lane * plane + y * width;
-            if !self.parents.is_empty() {
-                for lane in 0..N {
-                    let base = self.scales[lane].base;
-                    let levels = lines.bases.iter_mut().zip(&self.parents[at(lane)..][..width]);
-                    levels.for_each(|(b, parent)| b[lane] = base + NEIGHBOURS as u16 * u16::from(*parent));
-                }
-            }
-            let mut left = [0u8; LANES];
-            let places = lines.symbols.iter_mut().zip(&mut lines.above).zip(&lines.bases);
-            for ((symbols, above), bases) in places {
-                for lane in 0..N {
-                    // Kinds, classes and contexts are checked, so that every table is there.
-                    let table = &self.tables[usize::from(bases[lane]) + usize::from(left[lane] + above[lane])];
-                    let symbol = get(&mut words, &mut states[lane], table, self.alphabet);
-                    let magnitude = self.scales[lane].magnitude(symbol) as u8;
-                    symbols[lane] = symbol;
-                    left[lane] = magnitude;
-                    above[lane] = magnitude;
-                }
-            }
-            for lane in 0..N {
-                let line = &mut out[at(lane)..][..width];
-                line.iter_mut().zip(&lines.symbols).for_each(|(out, symbols)| *out = symbols[lane]);
-            }
-        }
-        (reader.states, reader.words) = (states, words);
     }
 }
