@@ -80,12 +80,6 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    /// The table of a symbol with this around it.
-    #[inline(always)]
-    pub(super) fn table(&self, around: u16, parent: u8) -> usize {
-        usize::from(self.base + around + NEIGHBOURS as u16 * u16::from(parent))
-    }
-
     /// The least magnitude of a neighbour that counts so much.
     pub(super) fn least(&self, count: u16) -> i16 {
         (count << self.shift) as i16 - self.half as i16

@@ -97,6 +97,25 @@ impl Alphabet {
         }
     }
 
+    /// The tokens of as many symbols as the shorter of the two has.
+    pub(super) fn tokens(&self, symbols: &[i16], tokens: &mut [u8]) {
+        const PART: usize = 16;
+        let closed = i16::from(self.open - 1) / if self.signed { 2 } else { 1 };
+        let least_closed = if self.signed { -closed } else { 0 };
+        for (symbols, tokens) in symbols.chunks(PART).zip(tokens.chunks_mut(PART)) {
+            let (least, most) = symbols.iter().fold((0, 0), |(least, most), s| ((*s).min(least), (*s).max(most)));
+            let pairs = tokens.iter_mut().zip(symbols);
+            // Where none leaves anything open, without looking up: that becomes vector instructions.
+            if least < least_closed || most > closed {
+                pairs.for_each(|(token, symbol)| *token = self.token(*symbol));
+            } else if self.signed {
+                pairs.for_each(|(token, symbol)| *token = (2 * symbol.abs() - i16::from(*symbol > 0)) as u8);
+            } else {
+                pairs.for_each(|(token, symbol)| *token = *symbol as u8);
+            }
+        }
+    }
+
     /// The symbol of a token that leaves nothing open.
     #[inline(always)]
     pub(super) fn symbol(&self, token: u8) -> i16 {
@@ -155,6 +174,18 @@ mod tests {
                 };
                 assert_eq!(back, symbol);
                 assert_eq!(alphabet.with_rest(ESCAPE, alphabet.rest(ESCAPE, symbol)), symbol);
+            }
+        }
+    }
+
+    #[test]
+    fn many_tokens_are_those_of_each() {
+        for alphabet in [&SIGNED_ALPHABET, &UNSIGNED_ALPHABET] {
+            for (least, most) in [(-3, 3), (0, 7), (-4, 3), (-3, 4), (-1, 7), (0, 8), (-500, 500)] {
+                let symbols: Vec<i16> = (least..=most).collect();
+                let mut tokens = vec![99; symbols.len()];
+                alphabet.tokens(&symbols, &mut tokens);
+                assert!(symbols.iter().zip(&tokens).all(|(s, t)| alphabet.token(*s) == *t), "{least} {most}");
             }
         }
     }
