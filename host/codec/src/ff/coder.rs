@@ -6,13 +6,14 @@
 //! before ended.
 
 use super::geometry::{Bands, LANES};
-use super::rans::{Table, Writer};
+use super::rans::Table;
 use super::tables::{Kind, NEIGHBOURS, PARENTS, Scale};
-use super::token::{Alphabet, ESCAPE, SIGNED_ALPHABET};
 
 mod read;
+mod write;
 
 pub(super) use read::read;
+pub(super) use write::write;
 
 /// What is known of a chunk before its symbols.
 pub(super) struct Model<'a> {
@@ -103,116 +104,24 @@ pub(super) enum Classes<'a> {
     InBand(&'a [u8], &'a Table),
 }
 
-/// Codes the symbols of a chunk, in front of those that the writer has. `classes` are those of all planes, band after band.
-pub(super) fn write(model: &Model<'_>, travel: &Classes<'_>, classes: &[u8], symbols: &[i16], writer: &mut Writer) {
-    if let (Classes::Known(_), Some(kind)) = (travel, model.flat()) {
-        writer.reserve(symbols.len());
-        for (channel, (symbol, class)) in symbols.iter().zip(classes).enumerate().rev() {
-            put(writer, channel % LANES, &model.tables[kind.first_table(*class)], kind.alphabet(), *symbol);
-        }
-        return;
-    }
-    let (mut tables, mut parents, mut lines) = (Vec::new(), Vec::new(), Vec::new());
-    for (first, lanes) in model.groups().rev() {
-        // Levels are those of the band before; going backwards they are made anew for both sets of details.
-        for (band, shape) in model.bands.all().iter().enumerate().rev() {
-            let plane = shape.plane();
-            let kind = model.kind(band);
-            if band > 0 && (band == model.bands.count() - 1 || band == 3) {
-                model.parents(if band > 3 { 4 } else { 1 }, first, lanes, symbols, &mut parents);
-            }
-            let from = model.bands.start(band, model.channels) + first * plane;
-            let group = &symbols[from..from + lanes * plane];
-            let known = &classes[band * model.channels + first..][..lanes];
-            tables.resize(lanes * plane, 0);
-            for (lane, tables) in tables.chunks_exact_mut(plane.max(1)).enumerate() {
-                let scale = kind.scale(known[lane]);
-                let parents = if band > 0 { &parents[lane * plane..][..plane] } else { &[] };
-                pick_tables(&group[lane * plane..][..plane], shape.width, scale, parents, (&mut lines, tables));
-            }
-            writer.reserve(lanes * (plane + 1));
-            let alphabet = kind.alphabet();
-            if lanes == LANES {
-                put_lanes::<LANES>(writer, model.tables, alphabet, group, &tables);
-            } else {
-                for place in (0..plane).rev() {
-                    for lane in (0..lanes).rev() {
-                        let at = lane * plane + place;
-                        put(writer, lane, &model.tables[usize::from(tables[at])], alphabet, group[at]);
-                    }
-                }
-            }
-            if let Classes::InBand(heads, table) = travel {
-                for lane in (0..lanes).rev() {
-                    let channel = first + lane;
-                    let before = channel.checked_sub(LANES).map_or(heads[band], |c| classes[band * model.channels + c]);
-                    put(writer, lane, table, &SIGNED_ALPHABET, i16::from(known[lane]) - i16::from(before));
-                }
-            }
-        }
-    }
-}
-
-/// The table of every symbol of a plane. `lines` is room that is used again and again.
+/// The table of every symbol of a plane. `around` is room that is used again and again.
 pub(super) fn pick_tables(
     plane: &[i16],
     width: usize,
     scale: Scale,
     parents: &[u8],
-    (lines, tables): (&mut Vec<u16>, &mut [u16]),
+    (around, tables): (&mut Vec<u16>, &mut [u16]),
 ) {
-    // One more in front of each: nothing is left of the first.
-    lines.clear();
-    lines.resize(2 * (width + 1), 0);
-    let (mut line, mut above) = lines.split_at_mut(width + 1);
-    for (y, (symbols, tables)) in plane.chunks_exact(width).zip(tables.chunks_exact_mut(width)).enumerate() {
-        line[1..].iter_mut().zip(symbols).for_each(|(m, s)| *m = scale.magnitude(*s));
-        let around = line[..width].iter().zip(&above[1..]);
-        if parents.is_empty() {
-            tables.iter_mut().zip(around).for_each(|(t, (left, above))| *t = scale.base + left + above);
-        } else {
-            let parents = &parents[y * width..][..width];
-            for ((table, (left, above)), parent) in tables.iter_mut().zip(around).zip(parents) {
-                *table = scale.base + left + above + NEIGHBOURS as u16 * u16::from(*parent);
-            }
-        }
-        std::mem::swap(&mut line, &mut above);
-    }
-}
-
-#[inline(always)]
-fn put(writer: &mut Writer, lane: usize, table: &Table, alphabet: &Alphabet, symbol: i16) {
-    let token = alphabet.token(symbol);
-    let span = table.span(token);
-    if token < alphabet.open && span.1 > 0 {
-        writer.put(lane, span);
-    } else {
-        put_open(writer, lane, table, alphabet, symbol);
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn put_open(writer: &mut Writer, lane: usize, table: &Table, alphabet: &Alphabet, symbol: i16) {
-    let token = alphabet.token(symbol);
-    let token = if table.span(token).1 > 0 { token } else { ESCAPE };
-    writer.put_bits(lane, alphabet.rest(token, symbol), alphabet.open_bits(token));
-    writer.put(lane, table.span(token));
-}
-
-fn put_lanes<const N: usize>(
-    writer: &mut Writer,
-    tables: &[Table],
-    alphabet: &Alphabet,
-    symbols: &[i16],
-    picked: &[u16],
-) {
-    let plane = symbols.len() / N;
-    let symbols: [&[i16]; N] = std::array::from_fn(|lane| &symbols[lane * plane..][..plane]);
-    let picked: [&[u16]; N] = std::array::from_fn(|lane| &picked[lane * plane..][..plane]);
-    for place in (0..plane).rev() {
-        for lane in (0..N).rev() {
-            put(writer, lane, &tables[usize::from(picked[lane][place])], alphabet, symbols[lane][place]);
-        }
-    }
+    // What each counts as a neighbour, behind a line of zeros: nothing is above the first one.
+    around.resize(width + plane.len(), 0);
+    around[..width].fill(0);
+    around[width..].iter_mut().zip(plane).for_each(|(magnitude, symbol)| *magnitude = scale.magnitude(*symbol));
+    // Of the whole plane at once, however short its lines are: the first of each has the last of the line before on its
+    // left, which is taken back.
+    let (above, left) = (&around[..], &around[width.saturating_sub(1)..]);
+    let neighbours = left.iter().zip(above);
+    tables.iter_mut().zip(neighbours).for_each(|(table, (left, above))| *table = scale.base + left + above);
+    let firsts = tables.iter_mut().step_by(width.max(1));
+    firsts.zip(left.iter().step_by(width.max(1))).for_each(|(table, left)| *table -= left);
+    tables.iter_mut().zip(parents).for_each(|(table, parent)| *table += NEIGHBOURS as u16 * u16::from(*parent));
 }

@@ -60,6 +60,14 @@ impl Table {
         (start, u32::from(self.starts[token + 1]) - start)
     }
 
+    /// The same of a token that leaves nothing open, if it is one of the first `closed`.
+    #[inline(always)]
+    pub(super) fn closed_span(&self, token: u8, closed: u8) -> Span {
+        let (start, frequency) = self.span(token);
+        // Without a branch: nobody foresees it.
+        Span { start: start as u16, frequency: frequency as u16 & u16::from(token < closed).wrapping_neg() }
+    }
+
     /// The token at a place below 4096.
     fn find(&self, place: u32) -> u8 {
         let first = self.first[place as usize / BUCKET];
@@ -89,37 +97,39 @@ impl Writer {
         self.words.resize(self.used + 2 * symbols + 4 * LANES, 0);
     }
 
-    #[inline(always)]
-    fn spill(&mut self, state: u32, limit: u32) -> u32 {
-        let spills = state >= limit;
-        if let Some(word) = self.words.get_mut(self.used) {
-            *word = state as u16;
-        }
-        self.used += usize::from(spills);
-        if spills { state >> 16 } else { state }
+    /// A token at its place in a table.
+    pub(super) fn put(&mut self, lane: usize, span: (u32, u32)) {
+        (self.states[lane], self.used) = put(self.states[lane], span, &mut self.words, self.used);
     }
 
-    /// A token at its place in a table.
+    /// The tokens of `N` lanes, of each place all lanes one after the other: from the last place to the first, as decoders
+    /// take them. Of a token that has no span, `open` says what there is: its bits, as [`Writer::put_bits`] takes them, and
+    /// where it is in its table.
     #[inline(always)]
-    pub(super) fn put(&mut self, lane: usize, (start, frequency): (u32, u32)) {
-        let state = self.spill(self.states[lane], frequency << (31 - PRECISION));
-        let frequency = frequency.max(1);
-        self.states[lane] = ((state / frequency) << PRECISION) + state % frequency + start;
+    pub(super) fn put_all<const N: usize>(
+        &mut self,
+        spans: &[[Span; LANES]],
+        open: impl Fn(usize, usize) -> ((u16, u32), (u32, u32)),
+    ) {
+        let (mut states, mut used, words) = (self.states, self.used, &mut self.words[..]);
+        for (place, spans) in spans.iter().enumerate().rev() {
+            for lane in (0..N).rev() {
+                let Span { start, frequency } = spans[lane];
+                let mut span = (u32::from(start), u32::from(frequency));
+                if frequency == 0 {
+                    let bits;
+                    (bits, span) = open(place, lane);
+                    (states[lane], used) = put_bits(states[lane], bits, words, used);
+                }
+                (states[lane], used) = put(states[lane], span, words, used);
+            }
+        }
+        (self.states, self.used) = (states, used);
     }
 
     /// Up to 16 bits as they are.
     pub(super) fn put_bits(&mut self, lane: usize, value: u16, bits: u32) {
-        // The decoder reads the low ones first.
-        let low = bits.min(PLAIN_BITS_MAX - 4);
-        if bits > low {
-            self.put_few(lane, u32::from(value) >> low, bits - low);
-        }
-        self.put_few(lane, u32::from(value) & ((1 << low) - 1), low);
-    }
-
-    fn put_few(&mut self, lane: usize, value: u32, bits: u32) {
-        let state = self.spill(self.states[lane], 1 << (31 - bits));
-        self.states[lane] = state << bits | value;
+        (self.states[lane], self.used) = put_bits(self.states[lane], (value, bits), &mut self.words, self.used);
     }
 
     /// The states of the first `lanes`, then the words in reading order.
@@ -127,6 +137,59 @@ impl Writer {
         self.states[..lanes].iter().for_each(|state| out.extend(state.to_le_bytes()));
         out.extend(self.words[..self.used].iter().rev().flat_map(|word| word.to_le_bytes()));
     }
+}
+
+/// The state and the number of words behind a token.
+#[inline(always)]
+fn put(state: u32, (start, frequency): (u32, u32), words: &mut [u16], mut used: usize) -> (u32, usize) {
+    let state = spill(state, frequency << (31 - PRECISION), words, &mut used);
+    // Of states below 2^19 times the frequency this is their quotient.
+    let quotient = ((u64::from(state) * RECIPROCALS[frequency as usize]) >> RECIPROCAL_BITS) as u32;
+    (state + quotient * (u32::from(TOTAL) - frequency) + start, used)
+}
+
+/// The same behind up to 16 bits.
+#[inline(never)]
+fn put_bits(mut state: u32, (value, bits): (u16, u32), words: &mut [u16], mut used: usize) -> (u32, usize) {
+    // The decoder reads the low ones first.
+    let low = bits.min(PLAIN_BITS_MAX - 4);
+    let value = u32::from(value);
+    for (value, bits) in [(value >> low, bits - low), (value & ((1 << low) - 1), low)] {
+        state = spill(state, 1 << (31 - bits), words, &mut used) << bits | value;
+    }
+    (state, used)
+}
+
+/// What is left of a state if it is below the limit.
+#[inline(always)]
+fn spill(state: u32, limit: u32, words: &mut [u16], used: &mut usize) -> u32 {
+    let spills = state >= limit;
+    if let Some(word) = words.get_mut(*used) {
+        *word = state as u16;
+    }
+    *used += usize::from(spills);
+    select_unpredictable(spills, state >> 16, state)
+}
+
+/// Multiplying by 2^43 over a frequency, rounded up, is quicker than dividing by it. The rounding adds less than 2^-43 times
+/// the frequency to a reciprocal, and so less than 2^-12 to the quotient of a state below 2^31, which is not enough to
+/// reach the next whole number: that is one over the frequency away at least.
+const RECIPROCAL_BITS: u32 = 31 + PRECISION;
+static RECIPROCALS: [u64; TOTAL as usize + 1] = {
+    let mut all = [0; TOTAL as usize + 1];
+    let mut frequency = 1;
+    while frequency < all.len() {
+        all[frequency] = (1u64 << RECIPROCAL_BITS).div_ceil(frequency as u64);
+        frequency += 1;
+    }
+    all
+};
+
+/// Where a token begins in its table, and its frequency; 0 where it takes more than that.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Span {
+    start: u16,
+    frequency: u16,
 }
 
 /// Gets tokens, the first one first. Past the end it reads zeros; [`Reader::finish`] tells.
@@ -262,6 +325,20 @@ mod tests {
             assert!((start..start + frequency).all(|place| table.find(place) == token), "{token}");
         }
         assert_eq!(Table::of(&[256; 16]).unwrap().cost(3), 4.0);
+    }
+
+    #[test]
+    fn reciprocals_divide() {
+        for frequency in 1..=u32::from(TOTAL) {
+            let limit = frequency << (31 - PRECISION);
+            for multiple in [1, 2, 3, limit / frequency / 2, limit / frequency - 1, limit / frequency] {
+                for state in [multiple * frequency - 1, multiple * frequency, multiple * frequency + 1] {
+                    let state = state.min(limit - 1);
+                    let divided = ((state / frequency) << PRECISION) + state % frequency + 7;
+                    assert_eq!(put(state, (7, frequency), &mut [], 0), (divided, 0), "{state} {frequency}");
+                }
+            }
+        }
     }
 
     #[test]

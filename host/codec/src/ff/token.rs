@@ -100,19 +100,27 @@ impl Alphabet {
     /// The tokens of as many symbols as the shorter of the two has.
     pub(super) fn tokens(&self, symbols: &[i16], tokens: &mut [u8]) {
         const PART: usize = 16;
-        let closed = i16::from(self.open - 1) / if self.signed { 2 } else { 1 };
-        let least_closed = if self.signed { -closed } else { 0 };
         for (symbols, tokens) in symbols.chunks(PART).zip(tokens.chunks_mut(PART)) {
-            let (least, most) = symbols.iter().fold((0, 0), |(least, most), s| ((*s).min(least), (*s).max(most)));
-            let pairs = tokens.iter_mut().zip(symbols);
-            // Where none leaves anything open, without looking up: that becomes vector instructions.
-            if least < least_closed || most > closed {
-                pairs.for_each(|(token, symbol)| *token = self.token(*symbol));
-            } else if self.signed {
-                pairs.for_each(|(token, symbol)| *token = (2 * symbol.abs() - i16::from(*symbol > 0)) as u8);
-            } else {
-                pairs.for_each(|(token, symbol)| *token = *symbol as u8);
+            self.closed_tokens(symbols, tokens);
+            if tokens.iter().fold(0, |most, token| most.max(*token)) >= self.open {
+                tokens.iter_mut().zip(symbols).for_each(|(token, symbol)| *token = self.token(*symbol));
             }
+        }
+    }
+
+    /// The same of those that leave nothing open, in place of all others any that does.
+    #[inline(always)]
+    pub(super) fn closed_tokens(&self, symbols: &[i16], tokens: &mut [u8]) {
+        // Without looking up: that becomes vector instructions.
+        let pairs = tokens.iter_mut().zip(symbols);
+        let most = i16::from(ESCAPE);
+        if self.signed {
+            pairs.for_each(|(token, symbol)| {
+                let magnitude = (*symbol).max(symbol.saturating_neg()).min(most);
+                *token = (2 * magnitude - i16::from(*symbol > 0)) as u8;
+            });
+        } else {
+            pairs.for_each(|(token, symbol)| *token = (*symbol as u16).min(most as u16) as u8);
         }
     }
 
