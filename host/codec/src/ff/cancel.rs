@@ -15,17 +15,22 @@
 //! It is done to frames with rANS, of calibrated packages that have directions, where a row is one chunk: not to bounded
 //! ones, whose guarantee rests on rounding to the nearest, nor to rows with exceptions, nor to those that a device made.
 
-use super::coder::Model;
+mod blocks;
+mod choice;
+
+use super::coder::{Model, pick_tables};
 use super::cut::CutData;
-use super::directions::{DIRECTIONS_MAX, Directions};
+use super::directions::Directions;
 use super::geometry::{Bands, Dims};
-use super::quant::{SYMBOL_MAX, dequantise};
 use super::rans::Table;
 use super::recipe::Recipe;
 use super::tables::{Kind, Scale};
 use super::token::{ESCAPE, TOKENS};
 use super::transform::Workspace;
 use super::{Mode, Offsets};
+use blocks::{Along, BLOCK, Sums, Wide};
+use choice::{CANDIDATES, Choice, candidates, choices};
+use std::ops::Range;
 
 /// What a bit may cost in squared steps of a coefficient of mean weight. Where steps are fine, 2 ln 2 / 12 = 0.115 would be
 /// what a bit saves; with more, coarse rates gain and fine ones lose nothing.
@@ -33,21 +38,17 @@ const PRICE: f32 = 0.23;
 /// Times that all symbols are gone through.
 const ROUNDS: usize = 2;
 
-/// Magnitudes up to this may become 0: no coefficient is moved by three steps or more.
-const NEAR: i16 = 2;
-
-/// A number for each direction; those that are not there are 0.
-type Along = [f32; DIRECTIONS_MAX];
-
-/// The directions of a value in the coefficients of one mode, in steps of their planes.
+/// The directions of a value in the coefficients of one mode, in steps of their planes. Lists are by block: plane after
+/// plane, band after band, channels inside.
 #[derive(Debug)]
 pub(super) struct Aim {
-    /// By coefficient: band after band, channels inside.
     along: Vec<Along>,
-    /// By plane: what is left.
-    rest: Vec<f32>,
-    /// Bits by table and token, open bits counted in.
-    bits: Vec<[f32; TOKENS]>,
+    /// The square of what each coefficient has along the directions.
+    own: Vec<Wide>,
+    /// The same with the rest of its plane.
+    squares: Vec<Wide>,
+    /// What bits cost by table and token, open bits counted in.
+    prices: Vec<[f32; TOKENS]>,
 }
 
 impl Aim {
@@ -57,21 +58,28 @@ impl Aim {
         let dims = Dims { rows: 1, channels, height, width };
         let bands = Bands::of(mode, height, width);
         let multipliers = &data.modes.iter().find(|of| of.mode == mode)?.multipliers;
-        let mut along = vec![[0.0; DIRECTIONS_MAX]; bands.symbols * channels];
-        for (k, direction) in directions.coefficients(dims, bands).iter().enumerate() {
-            along.iter_mut().zip(direction).for_each(|(along, part)| along[k] = *part);
-        }
-        let mut at = 0;
-        for (band, shape) in bands.all().iter().enumerate() {
-            for multiplier in &multipliers[band * channels..][..channels] {
-                let plane = &mut along[at..at + shape.plane()];
-                plane.as_flattened_mut().iter_mut().for_each(|part| *part *= multiplier);
-                at += shape.plane();
+        let directions_of = directions.coefficients(dims, bands);
+        let rest = directions.rest(channels, bands);
+        let (mut along, mut own, mut squares) = (Vec::new(), Vec::new(), Vec::new());
+        for part in parts(bands, channels) {
+            for first in part.symbols.clone().step_by(BLOCK) {
+                let (mut block, mut rests) = (Along::default(), Wide::default());
+                for (lane, symbol) in (first..part.symbols.end).take(BLOCK).enumerate() {
+                    // One plane, or one for each symbol.
+                    let plane = if part.planes.len() == 1 { part.planes.start } else { symbol };
+                    let multiplier = multipliers[plane];
+                    for (along, direction) in block.0.iter_mut().zip(&directions_of) {
+                        along[lane] = direction[symbol] * multiplier;
+                    }
+                    rests[lane] = rest[plane] * multiplier * multiplier;
+                }
+                let square = block.square();
+                along.push(block);
+                own.push(square);
+                squares.push(std::array::from_fn(|lane| square[lane] + rests[lane]));
             }
         }
-        let rest = directions.rest(channels, bands);
-        let rest = rest.iter().zip(multipliers).map(|(rest, multiplier)| rest * multiplier * multiplier).collect();
-        Some(Self { along, rest, bits: bits(tables) })
+        Some(Self { along, own, squares, prices: prices(tables) })
     }
 
     /// Chooses the symbols of a row anew, which its elements gave; `signed` says whether the coarsest band may be below
@@ -80,46 +88,73 @@ impl Aim {
         let (dims, bands) = (recipe.dims, recipe.bands);
         let Some(classes) = recipe.known_classes(0, dims.channels) else { return };
         let coefficients = coefficients(recipe, row);
-        let plane_of = |band: usize, channel: usize| {
-            let index = band * dims.channels + channel;
-            let offsets = recipe.offsets(band, channel, classes[index], signed);
-            (index, Values::of(offsets))
-        };
-        let mut sums: Along = [0.0; DIRECTIONS_MAX];
-        for (band, shape) in bands.all().iter().enumerate() {
-            for channel in 0..dims.channels {
-                let (_, values) = plane_of(band, channel);
-                let from = bands.start(band, dims.channels) + channel * shape.plane();
-                for at in from..from + shape.plane() {
-                    add(&mut sums, values.of_symbol(symbols[at]) - coefficients[at], &self.along[at]);
-                }
-            }
+        let mut row_choices = Vec::with_capacity(self.along.len());
+        for part in parts(bands, dims.channels) {
+            let kind = Kind::of(bands.levels, part.band, signed);
+            let first = part.band * dims.channels;
+            let offsets = part.planes.map(|plane| recipe.offsets(part.band, plane - first, classes[plane], signed));
+            let offsets: Vec<Offsets> = offsets.collect();
+            choices(kind, &offsets, &coefficients[part.symbols.clone()], &symbols[part.symbols], &mut row_choices);
         }
+        let mut sums = Sums::of(row_choices.iter().map(|choice| &choice.errors[0]).zip(&self.along));
         let model = Model { bands, channels: dims.channels, signed, tables: &[], ratios: &recipe.ratios };
-        let (mut parents, mut above) = (Vec::new(), Vec::new());
+        let mut by_channel: Vec<Part> = parts(bands, dims.channels).collect();
+        by_channel.sort_by_key(|part| part.planes.start % dims.channels);
+        let (mut parents, mut tables, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            for channel in 0..dims.channels {
-                for (band, shape) in bands.all().iter().enumerate() {
-                    model.parents(band, channel, 1, symbols, &mut parents);
-                    let (index, values) = plane_of(band, channel);
-                    let kind = Kind::of(bands.levels, band, signed);
-                    let from = bands.start(band, dims.channels) + channel * shape.plane();
-                    let part = from..from + shape.plane();
-                    let plane = Plane {
-                        values,
-                        scale: kind.scale(classes[index]),
-                        kind,
-                        rest: self.rest[index],
-                        bits: &self.bits,
-                        parents: if band > 0 { &parents } else { &[] },
-                        width: shape.width,
-                    };
-                    let (coefficients, along) = (&coefficients[part.clone()], &self.along[part.clone()]);
-                    plane.choose(coefficients, along, &mut symbols[part], &mut sums, &mut above);
-                }
+            for Part { band, planes, symbols: part, blocks } in by_channel.iter().cloned() {
+                let kind = Kind::of(bands.levels, band, signed);
+                let scale = kind.scale(classes[planes.start]);
+                tables.clear();
+                let around = if planes.len() == 1 {
+                    let width = bands.all()[band].width;
+                    model.parents(band, planes.start % dims.channels, 1, symbols, &mut parents);
+                    let parents = if band > 0 { &parents[..] } else { &[] };
+                    tables.resize(part.len(), 0);
+                    pick_tables(&symbols[part.clone()], width, scale, parents, (&mut lines, &mut tables));
+                    Some((scale, width))
+                } else {
+                    tables.extend(classes[planes].iter().map(|class| kind.first_table(*class) as u16));
+                    None
+                };
+                tables.resize(BLOCK * blocks.len(), 0);
+                let plane = Plane {
+                    around,
+                    signed: kind.signed(),
+                    coefficients: &coefficients[part.clone()],
+                    along: &self.along[blocks.clone()],
+                    own: &self.own[blocks.clone()],
+                    squares: &self.squares[blocks.clone()],
+                    prices: &self.prices,
+                };
+                plane.choose(&mut row_choices[blocks], &mut tables, &mut symbols[part], &mut sums);
             }
         }
     }
+}
+
+/// A plane among those of a row; or all of them, where each is one symbol and nothing is around any.
+#[derive(Clone)]
+struct Part {
+    band: usize,
+    planes: Range<usize>,
+    symbols: Range<usize>,
+    blocks: Range<usize>,
+}
+
+/// All parts of a row: band after band, channels inside.
+fn parts(bands: Bands, channels: usize) -> impl Iterator<Item = Part> {
+    let planes_of_part = if bands.symbols == 1 { channels.max(1) } else { 1 };
+    let mut blocks_before = 0;
+    (0..bands.count() * channels).step_by(planes_of_part).map(move |plane| {
+        let (band, channel) = (plane / channels, plane % channels);
+        let size = bands.all()[band].plane();
+        let first = bands.start(band, channels) + channel * size;
+        let symbols = first..first + size * planes_of_part;
+        let blocks = blocks_before..blocks_before + symbols.len().div_ceil(BLOCK);
+        blocks_before = blocks.end;
+        Part { band, planes: plane..plane + planes_of_part, symbols, blocks }
+    })
 }
 
 /// The coefficients of a row in steps of their planes.
@@ -140,118 +175,109 @@ fn coefficients(recipe: &Recipe<'_>, row: &[[u8; 4]]) -> Vec<f32> {
     out
 }
 
-/// What symbols of a plane come back as, in steps: by magnitude 0, 1, 2, and what is added to greater ones.
-#[derive(Clone, Copy)]
-struct Values([f32; 4]);
-
-impl Values {
-    fn of(offsets: Offsets) -> Self {
-        let (mut values, mut more) = ([0.0; 3], [0.0]);
-        dequantise(&[0, 1, 2], 1.0, offsets, &mut values);
-        dequantise(&[3], 1.0, offsets, &mut more);
-        Self([values[0], values[1], values[2], more[0] - 3.0])
-    }
-
-    #[inline(always)]
-    fn of_symbol(&self, symbol: i16) -> f32 {
-        let magnitude = symbol.unsigned_abs();
-        let value = match magnitude {
-            0..3 => self.0[usize::from(magnitude)],
-            _ => f32::from(magnitude) + self.0[3],
-        };
-        // The zero bin's value has its own sign.
-        if symbol < 0 { -value } else { value }
-    }
-}
-
-/// One band of one channel.
+/// One band of one channel, or what is treated as one.
 struct Plane<'a> {
-    values: Values,
-    scale: Scale,
-    kind: Kind,
-    rest: f32,
-    bits: &'a [[f32; TOKENS]],
-    parents: &'a [u8],
-    width: usize,
+    /// How symbols count that are around others, and how wide lines are; none where nothing is around any.
+    around: Option<(Scale, usize)>,
+    signed: bool,
+    coefficients: &'a [f32],
+    along: &'a [Along],
+    own: &'a [Wide],
+    squares: &'a [Wide],
+    prices: &'a [[f32; TOKENS]],
 }
 
 impl Plane<'_> {
-    /// `sums` are those of all errors along the directions; `above` is room that is used again and again.
-    fn choose(
+    /// `tables` are those of the symbols, whole blocks; `sums` those of all errors along the directions.
+    fn choose(&self, choices: &mut [Choice], tables: &mut [u16], symbols: &mut [i16], sums: &mut Sums) {
+        for (at, choice) in choices.iter_mut().enumerate() {
+            let costs = self.costs(at, choice, tables, sums);
+            // Mostly all are best as they are.
+            if are_less(&costs) {
+                self.settle(at, costs, choice, tables, symbols, sums);
+            }
+        }
+    }
+
+    /// What the candidates of a block cost.
+    #[inline(always)]
+    fn costs(&self, at: usize, choice: &Choice, tables: &[u16], sums: &Sums) -> [Wide; CANDIDATES] {
+        let (along, own, square) = (sums.dot(&self.along[at]), &self.own[at], &self.squares[at]);
+        // With the errors of all others alone.
+        let pull: Wide = std::array::from_fn(|i| 2.0 * (along[i] - choice.errors[0][i] * own[i]));
+        let tables = &tables[BLOCK * at..][..BLOCK];
+        let prices: [&[f32; TOKENS]; BLOCK] = std::array::from_fn(|i| &self.prices[usize::from(tables[i])]);
+        std::array::from_fn(|candidate| {
+            let (errors, tokens) = (&choice.errors[candidate], &choice.tokens[candidate]);
+            let price: Wide = std::array::from_fn(|i| prices[i][usize::from(tokens[i]) % TOKENS]);
+            std::array::from_fn(|i| errors[i] * (pull[i] + errors[i] * square[i]) + price[i])
+        })
+    }
+
+    /// Chooses the symbols of a block one after the other; these are their first costs.
+    #[inline(never)]
+    fn settle(
         &self,
-        coefficients: &[f32],
-        along: &[Along],
+        at: usize,
+        mut costs: [Wide; CANDIDATES],
+        choice: &mut Choice,
+        tables: &mut [u16],
         symbols: &mut [i16],
-        sums: &mut Along,
-        above: &mut Vec<u16>,
+        sums: &mut Sums,
     ) {
-        let alphabet = self.kind.alphabet();
-        above.clear();
-        above.resize(self.width, 0);
-        let mut left = 0;
-        for (at, (symbol, (value, along))) in symbols.iter_mut().zip(coefficients.iter().zip(along)).enumerate() {
-            let column = at % self.width;
-            if column == 0 {
-                left = 0;
+        let mut lane = next_less(&costs, 0);
+        while lane < BLOCK {
+            // What is no number is never less.
+            let one_first = choice.rank(lane, 1) < choice.rank(lane, 2);
+            let best = [1, 2, 1][usize::from(!one_first)..][..2]
+                .iter()
+                .fold(0, |best, place| if costs[*place][lane] < costs[best][lane] { *place } else { best });
+            sums.add(choice.errors[best][lane] - choice.errors[0][lane], &self.along[at], lane);
+            choice.swap(lane, best);
+            let place = BLOCK * at + lane;
+            let candidates = candidates(self.coefficients[place], self.signed);
+            self.replace(place, candidates[choice.rank(lane, 0)], symbols, tables);
+            if lane + 1 == BLOCK {
+                return;
             }
-            let table = self.scale.table(left + above[column], self.parents.get(at).copied().unwrap_or(0));
-            let bits = &self.bits[table];
-            let before = self.values.of_symbol(*symbol) - value;
-            let own = dot(along, along);
-            // With the errors of all others alone.
-            let pull = 2.0 * (dot(sums, along) - before * own);
-            let square = own + self.rest;
-            let cost = |candidate: i16| {
-                let error = self.values.of_symbol(candidate) - value;
-                let bits = bits[usize::from(alphabet.token(candidate)) % TOKENS];
-                error * (pull + error * square) + PRICE * bits
-            };
-            let (mut best, mut least) = (*symbol, cost(*symbol));
-            for candidate in self.neighbours(*value) {
-                let cost = cost(candidate);
-                // What is no number is never less.
-                if cost < least {
-                    (best, least) = (candidate, cost);
-                }
-            }
-            if best != *symbol {
-                *symbol = best;
-                add(sums, self.values.of_symbol(best) - value - before, along);
-            }
-            left = self.scale.magnitude(*symbol);
-            above[column] = left;
+            // What a symbol becomes changes the costs of all others.
+            costs = self.costs(at, choice, tables, sums);
+            lane = next_less(&costs, lane + 1);
         }
     }
 
-    /// The symbols below and above a value in steps, and none at all where that is near.
-    fn neighbours(&self, value: f32) -> [i16; 3] {
-        let low = (value.abs() as i16).clamp(0, SYMBOL_MAX);
-        let high = (low + 1).min(SYMBOL_MAX);
-        let none = if low <= NEAR { 0 } else { low };
-        match value < 0.0 {
-            false => [low, high, none],
-            true if self.kind.signed() => [-low, -high, -none],
-            true => [0; 3],
+    /// Replaces a symbol and changes the tables of those that it is around.
+    fn replace(&self, at: usize, symbol: i16, symbols: &mut [i16], tables: &mut [u16]) {
+        let before = std::mem::replace(&mut symbols[at], symbol);
+        let Some((scale, width)) = self.around else { return };
+        let (before, after) = (scale.magnitude(before), scale.magnitude(symbol));
+        let right = if (at + 1).is_multiple_of(width) { None } else { Some(at + 1) };
+        for table in right.into_iter().chain([at + width]).filter(|at| *at < symbols.len()) {
+            tables[table] = tables[table] + after - before;
         }
     }
 }
 
+/// Whether anything else is less than what symbols are.
 #[inline(always)]
-fn add(sums: &mut Along, error: f32, along: &Along) {
-    sums.iter_mut().zip(along).for_each(|(sum, part)| *sum += error * part);
+fn are_less(costs: &[Wide; CANDIDATES]) -> bool {
+    less(costs).iter().fold(0, |all, less| all | less) != 0
 }
 
-/// `a . b`, added up in pairs: a chain of sums would be what everything waits for.
+/// The first lane from `first` on where that is so; [`BLOCK`] where there is none. Without branches: nobody foresees it.
 #[inline(always)]
-fn dot(a: &Along, b: &Along) -> f32 {
-    const HALF: usize = DIRECTIONS_MAX / 2;
-    let eight: [f32; HALF] = std::array::from_fn(|i| a[i] * b[i] + a[i + HALF] * b[i + HALF]);
-    let four: [f32; HALF / 2] = std::array::from_fn(|i| eight[i] + eight[i + HALF / 2]);
-    (four[0] + four[2]) + (four[1] + four[3])
+fn next_less(costs: &[Wide; CANDIDATES], first: usize) -> usize {
+    let bits = less(costs).iter().enumerate().fold(1 << BLOCK, |bits, (lane, less)| bits | less << lane);
+    (bits >> first << first).trailing_zeros() as usize
 }
 
-/// Bits by table and token. A token that a table does not have goes through the escape.
-fn bits(tables: &[Table]) -> Vec<[f32; TOKENS]> {
+#[inline(always)]
+fn less([is, one, other]: &[Wide; CANDIDATES]) -> [u32; BLOCK] {
+    std::array::from_fn(|i| u32::from(one[i] < is[i]) | u32::from(other[i] < is[i]))
+}
+
+/// What bits cost by table and token. A token that a table does not have goes through the escape.
+fn prices(tables: &[Table]) -> Vec<[f32; TOKENS]> {
     let mut out = vec![[0.0; TOKENS]; tables.len()];
     for kind in Kind::ALL {
         let alphabet = kind.alphabet();
@@ -259,7 +285,7 @@ fn bits(tables: &[Table]) -> Vec<[f32; TOKENS]> {
             let table = &tables[index];
             let of = |token: u8| table.cost(token) as f32 + alphabet.open_bits(token) as f32;
             let one = |token: u8| if table.span(token).1 > 0 { of(token) } else { of(ESCAPE) };
-            out[index] = std::array::from_fn(|token| one(token as u8));
+            out[index] = std::array::from_fn(|token| PRICE * one(token as u8));
         }
     }
     out

@@ -17,7 +17,7 @@ use super::cancel::Aim;
 use super::coder::{self, Classes, Model};
 use super::error::fault;
 use super::exceptions::{self, Exception};
-use super::geometry::{Bands, LANES};
+use super::geometry::{Bands, LANES, tile};
 use super::quant::{STEP_MAX, STEP_MIN, STEPS_MAX, any_negative, load, magnitude_sum};
 use super::rans::{Reader, Writer};
 use super::recipe::Recipe;
@@ -116,7 +116,7 @@ fn code(recipe: &Recipe<'_>, first: usize, run: &[(Head<'_>, Vec<i16>)], out: &m
             (Some(known), _) => coder::write(&model, &Classes::Known(known), known, symbols, &mut writer),
             (None, Some(table)) if recipe.plane_classes => {
                 let classes = measured(recipe, channels, symbols, false);
-                coder::write(&model, &Classes::InBand(&head.classes, &table), &classes, symbols, &mut writer);
+                coder::write(&model, &Classes::InBand(&head.classes, table), &classes, symbols, &mut writer);
             }
             _ => {
                 let all = spread(&head.classes, channels);
@@ -162,7 +162,9 @@ pub(super) fn measured(recipe: &Recipe<'_>, channels: usize, symbols: &[i16], pe
 
 /// A class for each plane where there is one for each band.
 fn spread(heads: &[u8], channels: usize) -> Vec<u8> {
-    heads.iter().flat_map(|class| std::iter::repeat_n(*class, channels)).collect()
+    let mut all = Vec::with_capacity(heads.len() * channels);
+    heads.iter().for_each(|class| all.extend(std::iter::repeat_n(*class, channels)));
+    all
 }
 
 /// Fills `symbols`, band after band; gives what symbols cannot say.
@@ -212,11 +214,13 @@ pub(super) fn quantise(
     exceptions
 }
 
-/// Bands, lines and columns of the planes that a chunk of so many elements is quantised in: its channels, or all at once.
+/// Bands, lines and columns of the planes that a chunk of so many elements is quantised in: its channels, or whatever a
+/// core's first cache holds.
 fn planes(recipe: &Recipe<'_>, elements: usize) -> (Bands, [usize; 2]) {
     let dims = recipe.dims;
     if recipe.alike() {
-        (Bands::of(Mode::Scalar, 1, elements), [1, elements])
+        let tile = tile(elements);
+        (Bands::of(Mode::Scalar, 1, tile), [1, tile])
     } else {
         (recipe.bands, [dims.height, dims.width])
     }
@@ -427,7 +431,7 @@ fn decoded(
     let known = known.map_or_else(|| spread(head.classes, channels).into(), Cow::Borrowed);
     let mut classes = known.to_vec();
     let table = class_table().filter(|_| recipe.in_band && recipe.plane_classes);
-    let travel = match &table {
+    let travel = match table {
         Some(table) => Classes::InBand(head.classes, table),
         None => Classes::Known(&known),
     };
@@ -474,8 +478,9 @@ impl Opened<'_> {
         let channels = values.len() / (height * width).max(1);
         let mut space = Workspace::new(bands, height, width);
         for (channel, out) in values.chunks_exact_mut(height * width).enumerate() {
-            let offsets =
-                |band: usize| recipe.offsets(band, first + channel, classes[band * channels + channel], signed);
+            // Of planes that are alike all classes are.
+            let class = |band: usize| classes[if recipe.alike() { 0 } else { band * channels + channel }];
+            let offsets = |band: usize| recipe.offsets(band, first + channel, class(band), signed);
             restore(recipe, &bands, &mut space, [first, channel, channels], step, &offsets, &symbols);
             out.iter_mut().zip(&space.values).for_each(|(out, value)| *out = value.to_le_bytes());
         }

@@ -6,10 +6,14 @@
 //! before ended.
 
 use super::geometry::{Bands, LANES};
-use super::quant::SYMBOL_MAX;
-use super::rans::{Reader, Table, Words, Writer};
-use super::tables::{CLASSES, Kind, NEIGHBOURS, PARENTS, Scale};
-use super::token::{Alphabet, ESCAPE, SIGNED_ALPHABET};
+use super::rans::Table;
+use super::tables::{Kind, NEIGHBOURS, PARENTS, Scale};
+
+mod read;
+mod write;
+
+pub(super) use read::read;
+pub(super) use write::write;
 
 /// What is known of a chunk before its symbols.
 pub(super) struct Model<'a> {
@@ -100,250 +104,24 @@ pub(super) enum Classes<'a> {
     InBand(&'a [u8], &'a Table),
 }
 
-/// Codes the symbols of a chunk, in front of those that the writer has. `classes` are those of all planes, band after band.
-pub(super) fn write(model: &Model<'_>, travel: &Classes<'_>, classes: &[u8], symbols: &[i16], writer: &mut Writer) {
-    if let (Classes::Known(_), Some(kind)) = (travel, model.flat()) {
-        writer.reserve(symbols.len());
-        for (channel, (symbol, class)) in symbols.iter().zip(classes).enumerate().rev() {
-            put(writer, channel % LANES, &model.tables[kind.first_table(*class)], kind.alphabet(), *symbol);
-        }
-        return;
-    }
-    let (mut tables, mut parents, mut lines) = (Vec::new(), Vec::new(), Vec::new());
-    for (first, lanes) in model.groups().rev() {
-        // Levels are those of the band before; going backwards they are made anew for both sets of details.
-        for (band, shape) in model.bands.all().iter().enumerate().rev() {
-            let plane = shape.plane();
-            let kind = model.kind(band);
-            if band > 0 && (band == model.bands.count() - 1 || band == 3) {
-                model.parents(if band > 3 { 4 } else { 1 }, first, lanes, symbols, &mut parents);
-            }
-            let from = model.bands.start(band, model.channels) + first * plane;
-            let group = &symbols[from..from + lanes * plane];
-            let known = &classes[band * model.channels + first..][..lanes];
-            tables.resize(lanes * plane, 0);
-            for (lane, tables) in tables.chunks_exact_mut(plane.max(1)).enumerate() {
-                let scale = kind.scale(known[lane]);
-                let parents = if band > 0 { &parents[lane * plane..][..plane] } else { &[] };
-                pick_tables(&group[lane * plane..][..plane], shape.width, scale, parents, (&mut lines, tables));
-            }
-            writer.reserve(lanes * (plane + 1));
-            let alphabet = kind.alphabet();
-            if lanes == LANES {
-                put_lanes::<LANES>(writer, model.tables, alphabet, group, &tables);
-            } else {
-                for place in (0..plane).rev() {
-                    for lane in (0..lanes).rev() {
-                        let at = lane * plane + place;
-                        put(writer, lane, &model.tables[usize::from(tables[at])], alphabet, group[at]);
-                    }
-                }
-            }
-            if let Classes::InBand(heads, table) = travel {
-                for lane in (0..lanes).rev() {
-                    let channel = first + lane;
-                    let before = channel.checked_sub(LANES).map_or(heads[band], |c| classes[band * model.channels + c]);
-                    put(writer, lane, table, &SIGNED_ALPHABET, i16::from(known[lane]) - i16::from(before));
-                }
-            }
-        }
-    }
-}
-
-/// The table of every symbol of a plane. `lines` is room that is used again and again.
+/// The table of every symbol of a plane. `around` is room that is used again and again.
 pub(super) fn pick_tables(
     plane: &[i16],
     width: usize,
     scale: Scale,
     parents: &[u8],
-    (lines, tables): (&mut Vec<u16>, &mut [u16]),
+    (around, tables): (&mut Vec<u16>, &mut [u16]),
 ) {
-    // One more in front of each: nothing is left of the first.
-    lines.clear();
-    lines.resize(2 * (width + 1), 0);
-    let (mut line, mut above) = lines.split_at_mut(width + 1);
-    for (y, (symbols, tables)) in plane.chunks_exact(width).zip(tables.chunks_exact_mut(width)).enumerate() {
-        line[1..].iter_mut().zip(symbols).for_each(|(m, s)| *m = scale.magnitude(*s));
-        let around = line[..width].iter().zip(&above[1..]);
-        if parents.is_empty() {
-            tables.iter_mut().zip(around).for_each(|(t, (left, above))| *t = scale.base + left + above);
-        } else {
-            let parents = &parents[y * width..][..width];
-            for ((table, (left, above)), parent) in tables.iter_mut().zip(around).zip(parents) {
-                *table = scale.base + left + above + NEIGHBOURS as u16 * u16::from(*parent);
-            }
-        }
-        std::mem::swap(&mut line, &mut above);
-    }
-}
-
-#[inline(always)]
-fn put(writer: &mut Writer, lane: usize, table: &Table, alphabet: &Alphabet, symbol: i16) {
-    let token = alphabet.token(symbol);
-    let span = table.span(token);
-    if token < alphabet.open && span.1 > 0 {
-        writer.put(lane, span);
-    } else {
-        put_open(writer, lane, table, alphabet, symbol);
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn put_open(writer: &mut Writer, lane: usize, table: &Table, alphabet: &Alphabet, symbol: i16) {
-    let token = alphabet.token(symbol);
-    let token = if table.span(token).1 > 0 { token } else { ESCAPE };
-    writer.put_bits(lane, alphabet.rest(token, symbol), alphabet.open_bits(token));
-    writer.put(lane, table.span(token));
-}
-
-fn put_lanes<const N: usize>(
-    writer: &mut Writer,
-    tables: &[Table],
-    alphabet: &Alphabet,
-    symbols: &[i16],
-    picked: &[u16],
-) {
-    let plane = symbols.len() / N;
-    let symbols: [&[i16]; N] = std::array::from_fn(|lane| &symbols[lane * plane..][..plane]);
-    let picked: [&[u16]; N] = std::array::from_fn(|lane| &picked[lane * plane..][..plane]);
-    for place in (0..plane).rev() {
-        for lane in (0..N).rev() {
-            put(writer, lane, &tables[usize::from(picked[lane][place])], alphabet, symbols[lane][place]);
-        }
-    }
-}
-
-/// Decodes the symbols of the reader's next chunk, and the classes of its planes where they travel. Errors with what is
-/// wrong.
-pub(super) fn read(
-    model: &Model<'_>,
-    travel: &Classes<'_>,
-    reader: &mut Reader<'_>,
-    classes: &mut [u8],
-    symbols: &mut [i16],
-) -> Result<(), &'static str> {
-    let (mut parents, mut lines) = (Vec::new(), Lines::default());
-    if let Classes::Known(known) = travel {
-        classes.copy_from_slice(known);
-    }
-    if let (Classes::Known(known), Some(kind)) = (travel, model.flat()) {
-        let Reader { mut states, mut words } = *reader;
-        for (channel, (symbol, class)) in symbols.iter_mut().zip(*known).enumerate() {
-            let table = &model.tables[kind.first_table(*class)];
-            *symbol = get(&mut words, &mut states[channel % LANES], table, kind.alphabet());
-        }
-        *reader = Reader { states, words };
-        return checked(symbols);
-    }
-    for (first, lanes) in model.groups() {
-        for (band, shape) in model.bands.all().iter().enumerate() {
-            let plane = shape.plane();
-            if let Classes::InBand(heads, table) = travel {
-                for lane in 0..lanes {
-                    let at = band * model.channels + first + lane;
-                    let before = if first == 0 { heads[band] } else { classes[at - LANES] };
-                    let Reader { states, words } = &mut *reader;
-                    let class = i32::from(before) + i32::from(get(words, &mut states[lane], table, &SIGNED_ALPHABET));
-                    if !(0..CLASSES as i32).contains(&class) {
-                        return Err("a class is out of range");
-                    }
-                    classes[at] = class as u8;
-                }
-            }
-            model.parents(band, first, lanes, symbols, &mut parents);
-            let kind = model.kind(band);
-            let known = &classes[band * model.channels + first..][..lanes];
-            let from = model.bands.start(band, model.channels) + first * plane;
-            let group = &mut symbols[from..from + lanes * plane];
-            let mut scales = [Scale::default(); LANES];
-            scales.iter_mut().zip(known).for_each(|(scale, class)| *scale = kind.scale(*class));
-            let parents = if band > 0 { &parents[..] } else { &[] };
-            let plane = Plane { tables: model.tables, scales, width: shape.width, parents, alphabet: kind.alphabet() };
-            match lanes {
-                4 => plane.get_lanes::<4>(reader, &mut lines, group),
-                3 => plane.get_lanes::<3>(reader, &mut lines, group),
-                2 => plane.get_lanes::<2>(reader, &mut lines, group),
-                _ => plane.get_lanes::<1>(reader, &mut lines, group),
-            }
-        }
-    }
-    checked(symbols)
-}
-
-fn checked(symbols: &[i16]) -> Result<(), &'static str> {
-    if symbols.iter().fold(0, |most, s| s.unsigned_abs().max(most)) > SYMBOL_MAX.unsigned_abs() {
-        return Err("a symbol is out of range");
-    }
-    Ok(())
-}
-
-/// A symbol of one lane.
-#[inline(always)]
-fn get<'a>(words: &mut Words<'a>, state: &mut u32, table: &Table, alphabet: &Alphabet) -> i16 {
-    let token = words.get(state, table);
-    if token < alphabet.open {
-        return alphabet.symbol(token);
-    }
-    let rest;
-    (rest, *state, *words) = words.get_bits(*state, alphabet.open_bits(token));
-    alphabet.with_rest(token, rest)
-}
-
-/// One band of a group.
-struct Plane<'a> {
-    tables: &'a [Table],
-    scales: [Scale; LANES],
-    width: usize,
-    parents: &'a [u8],
-    alphabet: &'a Alphabet,
-}
-
-/// Lines that are kept from plane to plane. All lanes of a place stand together.
-#[derive(Default)]
-struct Lines {
-    above: Vec<[u8; LANES]>,
-    bases: Vec<[u16; LANES]>,
-    symbols: Vec<[i16; LANES]>,
-}
-
-impl Plane<'_> {
-    fn get_lanes<const N: usize>(&self, reader: &mut Reader<'_>, lines: &mut Lines, out: &mut [i16]) {
-        let plane = out.len() / N;
-        let width = self.width;
-        lines.above.clear();
-        lines.above.resize(width, [0; LANES]);
-        lines.bases.clear();
-        lines.bases.resize(width, self.scales.map(|scale| scale.base));
-        lines.symbols.resize(width, [0; LANES]);
-        let (mut states, mut words) = (reader.states, reader.words);
-        for y in 0..plane.checked_div(width).unwrap_or(0) {
-            let at = |lane: usize| lane * plane + y * width;
-            if !self.parents.is_empty() {
-                for lane in 0..N {
-                    let base = self.scales[lane].base;
-                    let levels = lines.bases.iter_mut().zip(&self.parents[at(lane)..][..width]);
-                    levels.for_each(|(b, parent)| b[lane] = base + NEIGHBOURS as u16 * u16::from(*parent));
-                }
-            }
-            let mut left = [0u8; LANES];
-            let places = lines.symbols.iter_mut().zip(&mut lines.above).zip(&lines.bases);
-            for ((symbols, above), bases) in places {
-                for lane in 0..N {
-                    // Kinds, classes and contexts are checked, so that every table is there.
-                    let table = &self.tables[usize::from(bases[lane]) + usize::from(left[lane] + above[lane])];
-                    let symbol = get(&mut words, &mut states[lane], table, self.alphabet);
-                    let magnitude = self.scales[lane].magnitude(symbol) as u8;
-                    symbols[lane] = symbol;
-                    left[lane] = magnitude;
-                    above[lane] = magnitude;
-                }
-            }
-            for lane in 0..N {
-                let line = &mut out[at(lane)..][..width];
-                line.iter_mut().zip(&lines.symbols).for_each(|(out, symbols)| *out = symbols[lane]);
-            }
-        }
-        (reader.states, reader.words) = (states, words);
-    }
+    // What each counts as a neighbour, behind a line of zeros: nothing is above the first one.
+    around.resize(width + plane.len(), 0);
+    around[..width].fill(0);
+    around[width..].iter_mut().zip(plane).for_each(|(magnitude, symbol)| *magnitude = scale.magnitude(*symbol));
+    // Of the whole plane at once, however short its lines are: the first of each has the last of the line before on its
+    // left, which is taken back.
+    let (above, left) = (&around[..], &around[width.saturating_sub(1)..]);
+    let neighbours = left.iter().zip(above);
+    tables.iter_mut().zip(neighbours).for_each(|(table, (left, above))| *table = scale.base + left + above);
+    let firsts = tables.iter_mut().step_by(width.max(1));
+    firsts.zip(left.iter().step_by(width.max(1))).for_each(|(table, left)| *table -= left);
+    tables.iter_mut().zip(parents).for_each(|(table, parent)| *table += NEIGHBOURS as u16 * u16::from(*parent));
 }

@@ -118,6 +118,15 @@ impl Dims {
     }
 }
 
+/// The largest equal part of so many elements that fits in a core's first cache; all of them where there are only small
+/// ones.
+pub(super) fn tile(elements: usize) -> usize {
+    const MOST: usize = 4_096;
+    const LEAST: usize = 512;
+    let equal = |parts: &usize| elements.is_multiple_of(*parts);
+    (elements.div_ceil(MOST).max(1)..=elements / LEAST).find(equal).map_or(elements, |parts| elements / parts)
+}
+
 /// How the elements of a frame are dealt out to chunks and bands: what a device must know of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Geometry {
@@ -251,6 +260,19 @@ mod tests {
             assert!(ranges.iter().filter(|(first, _)| *first == 0).count() == dims.rows);
         }
         assert_eq!(Dims::of(&[0, 5, 2, 2], Order::Nchw).unwrap().chunk_count(), 0);
+    }
+
+    #[test]
+    fn tiles_are_equal_and_fit() {
+        // 4,097 is 17 times 241, which is too small; 8,209 is prime.
+        for (elements, wanted) in [(0, 0), (100, 100), (4_096, 4_096), (50_176, 3_584), (4_097, 4_097), (8_209, 8_209)]
+        {
+            assert_eq!(tile(elements), wanted);
+        }
+        for elements in (1..70_000).step_by(37) {
+            let tile = tile(elements);
+            assert!(elements.is_multiple_of(tile) && (tile == elements || (512..=4_096).contains(&tile)), "{elements}");
+        }
     }
 
     #[test]

@@ -24,29 +24,47 @@ pub(super) fn bytes_max(symbols: usize) -> usize {
     blocks.div_ceil(2) + 4 * blocks + 2 * BLOCK * blocks
 }
 
+/// The values of a block that are there, and room for zeros behind them.
+type Kept = [u16; BLOCK + QUAD];
+/// Values that are written and read together: four times 14 bits and seven that are left of a byte fit in 64.
+const QUAD: usize = 4;
+
 /// Collects bits, the first ones lowest.
-struct Bits<'a> {
-    out: &'a mut Vec<u8>,
+struct Bits {
+    bytes: Vec<u8>,
+    /// Whole bytes; behind them is room for eight more.
+    used: usize,
+    /// What is left of a byte.
     pending: u64,
     count: u32,
 }
 
-impl Bits<'_> {
-    /// At most 32 bits.
+impl Bits {
+    /// The first `count` values, behind which are zeros, of so many bits each.
     #[inline(always)]
-    fn push(&mut self, value: u32, bits: u32) {
-        self.pending |= u64::from(value) << self.count;
-        self.count += bits;
-        if self.count >= 32 {
-            self.out.extend((self.pending as u32).to_le_bytes());
-            self.pending >>= 32;
-            self.count -= 32;
+    fn push(&mut self, values: &Kept, count: usize, bits: u32) {
+        // Whole blocks may follow, each of less than 64 bytes.
+        if self.bytes.len() < self.used + 2 * BLOCK + 8 {
+            self.bytes.resize(2 * self.used + 64 * BLOCK, 0);
+        }
+        let mut left = count as u32 * bits;
+        for [a, b, c, d] in &values.as_chunks().0[..count.div_ceil(QUAD)] {
+            let [low, high] = [[a, b], [c, d]].map(|[a, b]| u64::from(*a) | u64::from(*b) << bits);
+            self.pending |= (low | high << (2 * bits)) << self.count;
+            if let Some(bytes) = self.bytes.get_mut(self.used..self.used + 8) {
+                bytes.copy_from_slice(&self.pending.to_le_bytes());
+            }
+            let some = left.min(QUAD as u32 * bits);
+            left -= some;
+            let all = self.count + some;
+            self.used += (all / 8) as usize;
+            self.pending >>= all / 8 * 8;
+            self.count = all % 8;
         }
     }
 
-    fn finish(self) {
-        let bytes = self.count.div_ceil(8) as usize;
-        self.out.extend(&self.pending.to_le_bytes()[..bytes]);
+    fn finish(&self) -> &[u8] {
+        &self.bytes[..self.used + self.count.div_ceil(8) as usize]
     }
 }
 
@@ -55,47 +73,77 @@ pub(super) fn pack(symbols: &[i16], signed: bool, out: &mut Vec<u8>) {
     let blocks = symbols.len().div_ceil(BLOCK);
     let widths_at = out.len();
     out.resize(widths_at + blocks.div_ceil(2), 0);
-    let mut packed_values = Vec::with_capacity(symbols.len() / 4);
-    let mut values = Bits { out: &mut packed_values, pending: 0, count: 0 };
-    for (index, block) in symbols.chunks(BLOCK).enumerate() {
-        if block.iter().fold(0, |all, symbol| all | symbol) == 0 {
-            continue;
+    let mut bits = Bits { bytes: vec![0; symbols.len() / 4 + 4 * BLOCK], used: 0, pending: 0, count: 0 };
+    let (mut kept, mut tile): (Kept, _) = ([0; _], Tile { values: [0; _], there: [0; _] });
+    for (first, symbols) in symbols.chunks(TILE).enumerate() {
+        if signed {
+            tile.fill(symbols, |symbol| 2 * symbol.unsigned_abs() - u16::from(symbol > 0) - u16::from(symbol != 0));
+        } else {
+            tile.fill(symbols, |symbol| symbol as u16 - u16::from(symbol != 0));
         }
-        let mut kept = [0u16; BLOCK];
-        let (bitmap, count) = match <&[i16; BLOCK]>::try_from(block) {
-            Ok(whole) if signed => sift::<true>(whole, &mut kept),
-            Ok(whole) => sift::<false>(whole, &mut kept),
-            Err(_) if signed => sift::<true>(block, &mut kept),
-            Err(_) => sift::<false>(block, &mut kept),
-        };
-        let all = kept[..count].iter().fold(0, |all, value| all | value);
-        let bits = u16::BITS - all.leading_zeros();
-        out[widths_at + index / 2] |= ((bits + 1) as u8) << (4 * (index % 2));
-        out.extend(bitmap.to_le_bytes());
-        if bits > 0 {
-            // Two at a time: 28 bits at most.
-            for pair in kept[..count].chunks(2) {
-                let (first, second) = (u32::from(pair[0]), u32::from(pair.get(1).copied().unwrap_or(0)));
-                values.push(first | second << bits, bits * pair.len() as u32);
+        let of_tile = tile.values.as_chunks().0.iter().zip(tile.there.as_chunks().0);
+        for (block, (values, there)) in of_tile.enumerate().take(symbols.len().div_ceil(BLOCK)) {
+            let bitmap = bitmap(there);
+            if bitmap == 0 {
+                continue;
+            }
+            let width = u16::BITS - values.iter().fold(0, |all, value| all | value).leading_zeros();
+            let index = first * (TILE / BLOCK) + block;
+            out[widths_at + index / 2] |= ((width + 1) as u8) << (4 * (index % 2));
+            out.extend(bitmap.to_le_bytes());
+            if width > 0 {
+                let count = sift(values, there, &mut kept);
+                bits.push(&kept, count, width);
             }
         }
     }
-    values.finish();
-    out.extend_from_slice(&packed_values);
+    out.extend_from_slice(bits.finish());
 }
 
-/// The bitmap of a block and how many values it has, which come to stand first in `kept`.
-#[inline(always)]
-fn sift<const SIGNED: bool>(block: &[i16], kept: &mut [u16; BLOCK]) -> (u32, usize) {
-    let (mut bitmap, mut count) = (0u32, 0usize);
-    for (i, &symbol) in block.iter().enumerate() {
-        let value = if SIGNED { (symbol.unsigned_abs() << 1) - u16::from(symbol > 0) } else { symbol as u16 };
-        let there = u32::from(symbol != 0);
-        kept[count % BLOCK] = value.wrapping_sub(1);
-        bitmap |= there << (i % BLOCK);
-        count += there as usize;
+/// Symbols that are looked at together: what is the same for all becomes vector instructions.
+const TILE: usize = 8 * BLOCK;
+
+struct Tile {
+    /// As they are packed; 0 where there is none.
+    values: [u16; TILE],
+    /// 1 where there is one.
+    there: [u8; TILE],
+}
+
+impl Tile {
+    /// Behind the last symbol there are no values.
+    #[inline(always)]
+    fn fill(&mut self, symbols: &[i16], value: impl Fn(i16) -> u16) {
+        let (values, values_rest) = self.values.split_at_mut(symbols.len());
+        let (there, there_rest) = self.there.split_at_mut(symbols.len());
+        values.iter_mut().zip(symbols).for_each(|(out, symbol)| *out = value(*symbol));
+        there.iter_mut().zip(symbols).for_each(|(out, symbol)| *out = u8::from(*symbol != 0));
+        values_rest.fill(0);
+        there_rest.fill(0);
     }
-    (bitmap, count)
+}
+
+/// Puts the values that are there first in `kept`, zeros behind them, and says how many they are.
+#[inline(always)]
+fn sift(values: &[u16; BLOCK], there: &[u8; BLOCK], kept: &mut Kept) -> usize {
+    let mut count = 0;
+    for (value, there) in values.iter().zip(there) {
+        kept[count % BLOCK] = *value;
+        count += usize::from(*there);
+    }
+    let count = count.min(BLOCK);
+    kept[count..count + QUAD].fill(0);
+    count
+}
+
+/// One bit of each of the bytes, which are 0 or 1.
+#[inline(always)]
+fn bitmap(bytes: &[u8; BLOCK]) -> u32 {
+    // Multiplied by this, the lowest bits of eight bytes come to stand side by side in the highest byte.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let eights = bytes.as_chunks::<8>().0.iter();
+    let byte = |eight: &[u8; 8]| u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56;
+    eights.rev().fold(0, |all, eight| all << 8 | byte(eight) as u32)
 }
 
 /// Unpacks a sequence over `symbols` and says how many bytes it took. Errors with what is wrong and where.
@@ -127,7 +175,7 @@ pub(super) fn unpack(bytes: &[u8], signed: bool, symbols: &mut [i16]) -> Result<
         } else if !take(packed, &mut at_bit, bits, &mut kept[..count]) {
             return Err((widths.len() + 4 * there, "no room for values"));
         }
-        spread(bitmap, &kept, signed, block);
+        spread(bitmap, &mut kept, signed, block);
         if bits > 13 && block.iter().any(|s| s.unsigned_abs() > SYMBOL_MAX.unsigned_abs()) {
             return Err((widths.len() + 4 * there, "a value is out of range"));
         }
@@ -216,22 +264,26 @@ fn take(packed: &[u8], at_bit: &mut usize, bits: u32, values: &mut [u16]) -> boo
     true
 }
 
+/// Puts values where the bitmap says.
 #[inline(always)]
-fn spread(bitmap: u32, kept: &[u16; BLOCK], signed: bool, block: &mut [i16]) {
-    let mut next = 0usize;
-    for (i, symbol) in block.iter_mut().enumerate() {
-        let there = bitmap >> (i % BLOCK) & 1;
-        *symbol = (kept[next % BLOCK] & (there as u16).wrapping_neg()) as i16;
-        next += there as usize;
-    }
+fn spread(mut bitmap: u32, kept: &mut [u16; BLOCK], signed: bool, block: &mut [i16]) {
     if signed {
         // 1, 2, 3, 4 are 1, -1, 2, -2.
-        for symbol in block {
-            let value = *symbol as u16;
-            let magnitude = (value.wrapping_add(1) >> 1) as i16;
-            let negative = ((value & 1) ^ 1) as i16;
-            *symbol = (magnitude ^ negative.wrapping_neg()) + negative;
+        for value in kept.iter_mut() {
+            let magnitude = value.wrapping_add(1) >> 1;
+            let negative = (*value & 1) ^ 1;
+            *value = (magnitude ^ negative.wrapping_neg()).wrapping_add(negative);
         }
+    }
+    block.fill(0);
+    for value in kept {
+        if bitmap == 0 {
+            break;
+        }
+        if let Some(symbol) = block.get_mut(bitmap.trailing_zeros() as usize) {
+            *symbol = *value as i16;
+        }
+        bitmap &= bitmap - 1;
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn quantise(values: &[f32], step: f32, round: f32, symbols: &mut [i16
 
 /// The whole part of a number from 0 to 2^22. A cast would do the same, but one number at a time.
 #[inline(always)]
-fn floor(number: f32) -> i32 {
+pub(super) fn floor(number: f32) -> i32 {
     // From 2^23 on, floats are whole numbers, which stand in their low bits.
     const WHOLE: f32 = 8_388_608.0;
     let shifted = number + WHOLE;

@@ -6,6 +6,7 @@
 
 use super::geometry::LANES;
 use super::token::TOKENS;
+use std::hint::select_unpredictable;
 
 /// Frequencies of a table add up to two to this.
 pub(super) const PRECISION: u32 = 12;
@@ -16,40 +17,61 @@ const LEAST: u32 = 1 << 15;
 /// Most bits that are put without a table at a time.
 const PLAIN_BITS_MAX: u32 = 12;
 
-/// Where each token ends in 0..4096; it begins where the one before ends. A token without room is never used.
+/// Places of a table that are looked up as one.
+const BUCKET: usize = 64;
+
+/// Where each token begins in 0..4096; it ends where the next one begins. A token without room is never used.
+// Two lines of a cache: one to look the token up, one for where it begins.
+#[repr(align(64))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Table {
-    // Signed: comparing them is one vector instruction.
-    ends: [i16; TOKENS],
+    /// The token at the first of every 64 places.
+    first: [u8; TOTAL as usize / BUCKET],
+    starts: [u16; TOKENS + 1],
 }
 
 impl Table {
     /// Of frequencies; none where they do not add up, or where the escape has none.
     pub(super) fn of(frequencies: &[u16; TOKENS]) -> Option<Self> {
-        let mut ends = [0i16; TOKENS];
+        let mut starts = [0u16; TOKENS + 1];
         let mut end = 0u16;
-        for (slot, frequency) in ends.iter_mut().zip(frequencies) {
+        for (start, frequency) in starts[1..].iter_mut().zip(frequencies) {
             end = end.checked_add(*frequency).filter(|end| *end <= TOTAL)?;
-            *slot = end as i16;
+            *start = end;
         }
-        (end == TOTAL && frequencies[TOKENS - 1] > 0).then_some(Self { ends })
+        if end < TOTAL || frequencies[TOKENS - 1] == 0 {
+            return None;
+        }
+        let mut token = 0;
+        let first = std::array::from_fn(|bucket| {
+            while usize::from(starts[token + 1]) <= BUCKET * bucket {
+                token += 1;
+            }
+            token as u8
+        });
+        Some(Self { first, starts })
     }
 
     /// Where a token begins, and its frequency.
     #[inline(always)]
     pub(super) fn span(&self, token: u8) -> (u32, u32) {
         let token = usize::from(token) % TOKENS;
-        // The last token ends at 4096, so what stands before the first one is the remainder of that.
-        let start = self.ends[token.wrapping_sub(1) % TOKENS] as u32 % u32::from(TOTAL);
-        (start, self.ends[token] as u32 - start)
+        let start = u32::from(self.starts[token]);
+        (start, u32::from(self.starts[token + 1]) - start)
+    }
+
+    /// The same of a token that leaves nothing open, if it is one of the first `closed`.
+    #[inline(always)]
+    pub(super) fn closed_span(&self, token: u8, closed: u8) -> Span {
+        let (start, frequency) = self.span(token);
+        // Without a branch: nobody foresees it.
+        Span { start: start as u16, frequency: frequency as u16 & u16::from(token < closed).wrapping_neg() }
     }
 
     /// The token at a place below 4096.
-    #[inline(always)]
     fn find(&self, place: u32) -> u8 {
-        // Without branches: how many tokens end at or before the place.
-        let place = place as i16;
-        self.ends.iter().map(|end| i16::from(*end <= place)).sum::<i16>() as u8
+        let first = self.first[place as usize / BUCKET];
+        first + self.starts[usize::from(first) + 1..].iter().take_while(|end| u32::from(**end) <= place).count() as u8
     }
 
     /// Bits that a token costs; without end where it has no room.
@@ -75,37 +97,39 @@ impl Writer {
         self.words.resize(self.used + 2 * symbols + 4 * LANES, 0);
     }
 
-    #[inline(always)]
-    fn spill(&mut self, state: u32, limit: u32) -> u32 {
-        let spills = state >= limit;
-        if let Some(word) = self.words.get_mut(self.used) {
-            *word = state as u16;
-        }
-        self.used += usize::from(spills);
-        if spills { state >> 16 } else { state }
+    /// A token at its place in a table.
+    pub(super) fn put(&mut self, lane: usize, span: (u32, u32)) {
+        (self.states[lane], self.used) = put(self.states[lane], span, &mut self.words, self.used);
     }
 
-    /// A token at its place in a table.
+    /// The tokens of `N` lanes, of each place all lanes one after the other: from the last place to the first, as decoders
+    /// take them. Of a token that has no span, `open` says what there is: its bits, as [`Writer::put_bits`] takes them, and
+    /// where it is in its table.
     #[inline(always)]
-    pub(super) fn put(&mut self, lane: usize, (start, frequency): (u32, u32)) {
-        let state = self.spill(self.states[lane], frequency << (31 - PRECISION));
-        let frequency = frequency.max(1);
-        self.states[lane] = ((state / frequency) << PRECISION) + state % frequency + start;
+    pub(super) fn put_all<const N: usize>(
+        &mut self,
+        spans: &[[Span; LANES]],
+        open: impl Fn(usize, usize) -> ((u16, u32), (u32, u32)),
+    ) {
+        let (mut states, mut used, words) = (self.states, self.used, &mut self.words[..]);
+        for (place, spans) in spans.iter().enumerate().rev() {
+            for lane in (0..N).rev() {
+                let Span { start, frequency } = spans[lane];
+                let mut span = (u32::from(start), u32::from(frequency));
+                if frequency == 0 {
+                    let bits;
+                    (bits, span) = open(place, lane);
+                    (states[lane], used) = put_bits(states[lane], bits, words, used);
+                }
+                (states[lane], used) = put(states[lane], span, words, used);
+            }
+        }
+        (self.states, self.used) = (states, used);
     }
 
     /// Up to 16 bits as they are.
     pub(super) fn put_bits(&mut self, lane: usize, value: u16, bits: u32) {
-        // The decoder reads the low ones first.
-        let low = bits.min(PLAIN_BITS_MAX - 4);
-        if bits > low {
-            self.put_few(lane, u32::from(value) >> low, bits - low);
-        }
-        self.put_few(lane, u32::from(value) & ((1 << low) - 1), low);
-    }
-
-    fn put_few(&mut self, lane: usize, value: u32, bits: u32) {
-        let state = self.spill(self.states[lane], 1 << (31 - bits));
-        self.states[lane] = state << bits | value;
+        (self.states[lane], self.used) = put_bits(self.states[lane], (value, bits), &mut self.words, self.used);
     }
 
     /// The states of the first `lanes`, then the words in reading order.
@@ -115,6 +139,59 @@ impl Writer {
     }
 }
 
+/// The state and the number of words behind a token.
+#[inline(always)]
+fn put(state: u32, (start, frequency): (u32, u32), words: &mut [u16], mut used: usize) -> (u32, usize) {
+    let state = spill(state, frequency << (31 - PRECISION), words, &mut used);
+    // Of states below 2^19 times the frequency this is their quotient.
+    let quotient = ((u64::from(state) * RECIPROCALS[frequency as usize]) >> RECIPROCAL_BITS) as u32;
+    (state + quotient * (u32::from(TOTAL) - frequency) + start, used)
+}
+
+/// The same behind up to 16 bits.
+#[inline(never)]
+fn put_bits(mut state: u32, (value, bits): (u16, u32), words: &mut [u16], mut used: usize) -> (u32, usize) {
+    // The decoder reads the low ones first.
+    let low = bits.min(PLAIN_BITS_MAX - 4);
+    let value = u32::from(value);
+    for (value, bits) in [(value >> low, bits - low), (value & ((1 << low) - 1), low)] {
+        state = spill(state, 1 << (31 - bits), words, &mut used) << bits | value;
+    }
+    (state, used)
+}
+
+/// What is left of a state if it is below the limit.
+#[inline(always)]
+fn spill(state: u32, limit: u32, words: &mut [u16], used: &mut usize) -> u32 {
+    let spills = state >= limit;
+    if let Some(word) = words.get_mut(*used) {
+        *word = state as u16;
+    }
+    *used += usize::from(spills);
+    select_unpredictable(spills, state >> 16, state)
+}
+
+/// Multiplying by 2^43 over a frequency, rounded up, is quicker than dividing by it. The rounding adds less than 2^-43 times
+/// the frequency to a reciprocal, and so less than 2^-12 to the quotient of a state below 2^31, which is not enough to
+/// reach the next whole number: that is one over the frequency away at least.
+const RECIPROCAL_BITS: u32 = 31 + PRECISION;
+static RECIPROCALS: [u64; TOTAL as usize + 1] = {
+    let mut all = [0; TOTAL as usize + 1];
+    let mut frequency = 1;
+    while frequency < all.len() {
+        all[frequency] = (1u64 << RECIPROCAL_BITS).div_ceil(frequency as u64);
+        frequency += 1;
+    }
+    all
+};
+
+/// Where a token begins in its table, and its frequency; 0 where it takes more than that.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Span {
+    start: u16,
+    frequency: u16,
+}
+
 /// Gets tokens, the first one first. Past the end it reads zeros; [`Reader::finish`] tells.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
@@ -122,44 +199,79 @@ pub(super) struct Reader<'a> {
     pub(super) words: Words<'a>,
 }
 
-/// The stream of words and how many were read. Small, and handed on by value: so it stays in registers.
+/// The stream of words and how far it was read. Small, and handed on by value: so it stays in registers.
 #[derive(Clone, Copy)]
 pub(super) struct Words<'a> {
-    all: &'a [[u8; 2]],
+    bytes: &'a [u8],
+    /// Bytes that were read, or would have been if there were more.
     used: usize,
+    /// The next words, the first one lowest.
+    next: u64,
 }
 
-impl<'a> Words<'a> {
+impl Words<'_> {
+    /// Looks ahead: must come before every four words that are read.
+    #[inline(always)]
+    pub(super) fn look(&mut self) {
+        let rest = self.bytes.get(self.used..).unwrap_or_default();
+        self.next = match rest.first_chunk() {
+            Some(next) => u64::from_le_bytes(*next),
+            None => rest.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte)),
+        };
+    }
+
     #[inline(always)]
     fn fill(&mut self, state: u32) -> u32 {
         let fills = state < LEAST;
-        let word = self.all.get(self.used).map_or(0, |word| u16::from_le_bytes(*word));
-        self.used += usize::from(fills);
-        if fills { state << 16 | u32::from(word) } else { state }
+        let filled = state << 16 | self.next as u32 & 0xffff;
+        self.next = select_unpredictable(fills, self.next >> 16, self.next);
+        self.used += 2 * usize::from(fills);
+        select_unpredictable(fills, filled, state)
     }
 
-    /// Takes a token from a state.
+    /// Takes a token from a state, reading one word at most, if one look tells that it is among the first `CLOSED`. With
+    /// `SPARSE` it guesses that the token is 0 and that no word is read, which is quicker where that is mostly so.
     #[inline(always)]
+    pub(super) fn get_common<const CLOSED: usize, const SPARSE: bool>(
+        &mut self,
+        state: &mut u32,
+        table: &Table,
+    ) -> Option<usize> {
+        let place = *state % u32::from(TOTAL);
+        if SPARSE && place < u32::from(table.starts[1]) {
+            let next = u32::from(table.starts[1]) * (*state >> PRECISION) + place;
+            *state = if next < LEAST { self.fill(next) } else { next };
+            return Some(0);
+        }
+        let token = usize::from(table.first[place as usize / BUCKET]);
+        // Both are seldom so, and known long before the state is: guessing that is quicker than searching.
+        if token >= CLOSED || place >= u32::from(table.starts[token + 1]) {
+            return None;
+        }
+        let start = u32::from(table.starts[token]);
+        let frequency = u32::from(table.starts[token + 1]) - start;
+        *state = self.fill(frequency * (*state >> PRECISION) + place - start);
+        Some(token)
+    }
+
+    /// Takes any token from a state, reading one word at most.
     pub(super) fn get(&mut self, state: &mut u32, table: &Table) -> u8 {
-        let place = *state & (u32::from(TOTAL) - 1);
-        // Most symbols are zeros: guessing that is quicker than searching.
-        let token = if (place as i16) < table.ends[0] { 0 } else { table.find(place) };
+        let place = *state % u32::from(TOTAL);
+        let token = table.find(place);
         let (start, frequency) = table.span(token);
         *state = self.fill(frequency * (*state >> PRECISION) + place - start);
         token
     }
 
-    /// Takes up to 16 bits from a state.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn get_bits(mut self, mut state: u32, bits: u32) -> (u16, u32, Self) {
+    /// Takes up to 16 bits from a state, reading two words at most.
+    pub(super) fn get_bits(&mut self, state: &mut u32, bits: u32) -> u16 {
         let low = bits.min(PLAIN_BITS_MAX - 4);
         let mut value = 0;
         for (at, some) in [(0, low), (low, bits - low)] {
-            value |= (state & ((1 << some) - 1)) << at;
-            state = self.fill(state >> some);
+            value |= (*state & ((1 << some) - 1)) << at;
+            *state = self.fill(*state >> some);
         }
-        (value as u16, state, self)
+        value as u16
     }
 }
 
@@ -167,8 +279,7 @@ impl<'a> Reader<'a> {
     /// Errors with what is wrong.
     pub(super) fn new(bytes: &'a [u8], lanes: usize) -> Result<Self, &'static str> {
         let Some((heads, words)) = bytes.split_at_checked(4 * lanes) else { return Err("no room for the states") };
-        let (all, odd) = words.as_chunks::<2>();
-        if !odd.is_empty() {
+        if !words.len().is_multiple_of(2) {
             return Err("half a word at the end");
         }
         let mut states = [LEAST; LANES];
@@ -178,12 +289,12 @@ impl<'a> Reader<'a> {
                 return Err("a state is out of range");
             }
         }
-        Ok(Self { states, words: Words { all, used: 0 } })
+        Ok(Self { states, words: Words { bytes: words, used: 0, next: 0 } })
     }
 
     /// Whether everything was read and nothing more.
     pub(super) fn finish(&self) -> Result<(), &'static str> {
-        if self.words.used != self.words.all.len() {
+        if self.words.used != self.words.bytes.len() {
             return Err("the words do not end where the symbols do");
         }
         if self.states != [LEAST; LANES] {
@@ -217,6 +328,20 @@ mod tests {
     }
 
     #[test]
+    fn reciprocals_divide() {
+        for frequency in 1..=u32::from(TOTAL) {
+            let limit = frequency << (31 - PRECISION);
+            for multiple in [1, 2, 3, limit / frequency / 2, limit / frequency - 1, limit / frequency] {
+                for state in [multiple * frequency - 1, multiple * frequency, multiple * frequency + 1] {
+                    let state = state.min(limit - 1);
+                    let divided = ((state / frequency) << PRECISION) + state % frequency + 7;
+                    assert_eq!(put(state, (7, frequency), &mut [], 0), (divided, 0), "{state} {frequency}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_is_put_is_got() {
         let table = skewed();
         let tokens: Vec<u8> = (0..10_007u32).map(|i| table.find(i.wrapping_mul(2_654_435_761) >> 20)).collect();
@@ -233,16 +358,23 @@ mod tests {
         let mut bytes = Vec::new();
         writer.finish(LANES, &mut bytes);
         let mut reader = Reader::new(&bytes, LANES).unwrap();
+        let mut common_count = 0;
         for (i, token) in tokens.iter().enumerate() {
             let state = &mut reader.states[i % LANES];
-            assert_eq!(reader.words.get(state, &table), *token);
+            reader.words.look();
+            let common = match i % 2 {
+                0 => reader.words.get_common::<7, false>(state, &table),
+                _ => reader.words.get_common::<7, true>(state, &table),
+            };
+            common_count += usize::from(common.is_some());
+            let got = common.map_or_else(|| reader.words.get(state, &table), |token| token as u8);
+            assert_eq!(got, *token);
             if i % 5 == 0 {
-                let got;
-                (got, *state, reader.words) = reader.words.get_bits(*state, bits(i));
-                assert_eq!(got, value(i), "{i}");
+                assert_eq!(reader.words.get_bits(state, bits(i)), value(i), "{i}");
             }
         }
         reader.finish().unwrap();
+        assert!(common_count > tokens.len() * 9 / 10, "{common_count}");
         let plain: u32 = (0..tokens.len()).step_by(5).map(bits).sum();
         let ideal = tokens.iter().map(|t| table.cost(*t)).sum::<f64>() + f64::from(plain);
         let real = 8.0 * bytes.len() as f64;

@@ -109,7 +109,7 @@ impl<'a> Recipe<'a> {
     pub(super) fn known_classes(&self, first: usize, channels: usize) -> Option<Vec<u8>> {
         let rate = self.rate?;
         let band = |band: usize| &rate.classes[band * self.dims.channels + first..][..channels];
-        Some((0..self.bands.count()).flat_map(band).copied().collect())
+        Some((0..self.bands.count()).map(band).collect::<Vec<_>>().concat())
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::rans::{PRECISION, TOTAL, Table};
 use super::token::{Alphabet, ESCAPE, TOKENS};
+use std::sync::OnceLock;
 
 /// Classes of planes: class `c` has a mean magnitude of about `2^((c - 14) / 2)`.
 pub(super) const CLASSES: usize = 24;
@@ -79,10 +80,9 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    /// The table of a symbol with this around it.
-    #[inline(always)]
-    pub(super) fn table(&self, around: u16, parent: u8) -> usize {
-        usize::from(self.base + around + NEIGHBOURS as u16 * u16::from(parent))
+    /// The least magnitude of a neighbour that counts so much.
+    pub(super) fn least(&self, count: u16) -> i16 {
+        (count << self.shift) as i16 - self.half as i16
     }
 
     /// What a neighbour counts: 0, 1 or 2.
@@ -155,8 +155,10 @@ pub(super) fn frequencies(weights: &[f64; TOKENS]) -> [u16; TOKENS] {
 }
 
 /// The table of class differences, for signed tokens.
-pub(super) fn class_table() -> Option<Table> {
-    Table::of(&[1_200, 700, 700, 380, 380, 200, 200, 150, 80, 60, 30, 12, 1, 1, 1, 1])
+pub(super) fn class_table() -> Option<&'static Table> {
+    static TABLE: OnceLock<Option<Table>> = OnceLock::new();
+    let table = || Table::of(&[1_200, 700, 700, 380, 380, 200, 200, 150, 80, 60, 30, 12, 1, 1, 1, 1]);
+    TABLE.get_or_init(table).as_ref()
 }
 
 #[cfg(test)]
@@ -171,6 +173,17 @@ mod tests {
             assert_eq!(class_of((mean * 1e9) as u64, 1_000_000_000), class);
         }
         assert_eq!((class_of(0, 0), class_of(0, 9), class_of(u64::MAX, 1)), (0, 0, 23));
+    }
+
+    #[test]
+    fn neighbours_count_from_their_least_magnitudes_on() {
+        for class in 0..CLASSES as u8 {
+            let scale = Kind::Detail.scale(class);
+            for symbol in -100..=100i16 {
+                let count = (1..=2).filter(|count| symbol.abs() >= scale.least(*count)).count();
+                assert_eq!(scale.magnitude(symbol), count as u16, "{class} {symbol}");
+            }
+        }
     }
 
     #[test]

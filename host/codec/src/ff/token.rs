@@ -97,6 +97,33 @@ impl Alphabet {
         }
     }
 
+    /// The tokens of as many symbols as the shorter of the two has.
+    pub(super) fn tokens(&self, symbols: &[i16], tokens: &mut [u8]) {
+        const PART: usize = 16;
+        for (symbols, tokens) in symbols.chunks(PART).zip(tokens.chunks_mut(PART)) {
+            self.closed_tokens(symbols, tokens);
+            if tokens.iter().fold(0, |most, token| most.max(*token)) >= self.open {
+                tokens.iter_mut().zip(symbols).for_each(|(token, symbol)| *token = self.token(*symbol));
+            }
+        }
+    }
+
+    /// The same of those that leave nothing open, in place of all others any that does.
+    #[inline(always)]
+    pub(super) fn closed_tokens(&self, symbols: &[i16], tokens: &mut [u8]) {
+        // Without looking up: that becomes vector instructions.
+        let pairs = tokens.iter_mut().zip(symbols);
+        let most = i16::from(ESCAPE);
+        if self.signed {
+            pairs.for_each(|(token, symbol)| {
+                let magnitude = (*symbol).max(symbol.saturating_neg()).min(most);
+                *token = (2 * magnitude - i16::from(*symbol > 0)) as u8;
+            });
+        } else {
+            pairs.for_each(|(token, symbol)| *token = (*symbol as u16).min(most as u16) as u8);
+        }
+    }
+
     /// The symbol of a token that leaves nothing open.
     #[inline(always)]
     pub(super) fn symbol(&self, token: u8) -> i16 {
@@ -155,6 +182,18 @@ mod tests {
                 };
                 assert_eq!(back, symbol);
                 assert_eq!(alphabet.with_rest(ESCAPE, alphabet.rest(ESCAPE, symbol)), symbol);
+            }
+        }
+    }
+
+    #[test]
+    fn many_tokens_are_those_of_each() {
+        for alphabet in [&SIGNED_ALPHABET, &UNSIGNED_ALPHABET] {
+            for (least, most) in [(-3, 3), (0, 7), (-4, 3), (-3, 4), (-1, 7), (0, 8), (-500, 500)] {
+                let symbols: Vec<i16> = (least..=most).collect();
+                let mut tokens = vec![99; symbols.len()];
+                alphabet.tokens(&symbols, &mut tokens);
+                assert!(symbols.iter().zip(&tokens).all(|(s, t)| alphabet.token(*s) == *t), "{least} {most}");
             }
         }
     }
