@@ -125,7 +125,7 @@ pub(super) fn run(args: &DecodeArgs) -> Result<Report> {
         }
     })?;
     model_file::write(&args.output, &npy::encode(&tensor)?)?;
-    let usual = frame.is_none_or(|frame| frame.order == Order::Nchw);
+    let usual = frame.is_none_or(|frame| frame.order == Order::Nchw && spec.offers(packed.rate));
     let (device, note) = place.ran(spec, packed.data_type, usual);
     Ok(Report {
         codec: spec.name,

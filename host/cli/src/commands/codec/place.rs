@@ -101,7 +101,9 @@ impl Place {
         ff: Option<(Order, Option<&CutPackage>)>,
     ) -> Result<(HostTensor, Duration)> {
         match (ff, self) {
-            (Some((Order::Nchw, package)), Self::Device { engine, .. }) => {
+            (Some((Order::Nchw, package)), Self::Device { engine, .. })
+                if bps_codec::spec(packed.codec).is_some_and(|spec| spec.offers(packed.rate)) =>
+            {
                 let of = |cut: &CutPackage| Package::new(*cut.model(), vec![cut.clone()]);
                 let package = package.map(of).transpose()?;
                 Ok(engine.decode_on(0, packed, package.as_ref())?)

@@ -162,8 +162,8 @@ fn packages_are_used_and_must_be_the_same() {
     desk.decode("out.bpsc -o back.npy --package net.ff --cut block2").unwrap();
     let report = desk.encode("maps.npy -o aimed.bpsc --codec ff-c --package net.ff --cut block2").unwrap();
     assert!(!encode::text(&report).contains("no errors cancel"), "{report:?}");
-    for without in ["--package net.ff --cut block2 --bound 0.1", "--package net.ff --cut block2 --entropy pack", ""] {
-        let report = desk.encode(&format!("maps.npy -o other.bpsc --codec ff-c {without}")).unwrap();
+    for without in [" --package net.ff --cut block2 --bound 0.1", " --package net.ff --cut block2 --entropy pack", ""] {
+        let report = desk.encode(&format!("maps.npy -o other.bpsc --codec ff-c{without}")).unwrap();
         assert!(encode::text(&report).contains("no errors cancel"), "{without}: {report:?}");
     }
     let bytes = |name: &str| std::fs::read(desk.path(name)).unwrap();
@@ -187,6 +187,7 @@ fn packages_are_used_and_must_be_the_same() {
 fn mistakes_are_named() {
     let desk = Desk::new();
     desk.put_tensor("maps.npy", &maps(&[2, 6, 8, 8]));
+    desk.put("net.ff", &package().to_bytes().unwrap());
     desk.put_tensor("wide.npy", &HostTensor::new(DataType::Fp64, vec![1], vec![0; 8].into()).unwrap());
     for (line, wanted) in [
         ("maps.npy -o o.x --codec f16 --bound 1", "--bound is for ff-s, ff-h and ff-c, not for f16"),
