@@ -135,17 +135,17 @@ struct Room {
 /// The [`Scale`] of each symbol of a line.
 #[derive(Default)]
 struct Scales {
-    bases: Vec<u16>,
+    bases: Vec<[u16; LANES]>,
     /// Magnitudes from which on a neighbour counts one, and two.
-    ones: Vec<i16>,
-    twos: Vec<i16>,
+    ones: Vec<[i16; LANES]>,
+    twos: Vec<[i16; LANES]>,
 }
 
 impl Scales {
     fn set(&mut self, scales: [Scale; LANES], width: usize) {
-        fn fill<T: Copy>(line: &mut Vec<T>, lanes: [T; LANES], width: usize) {
+        fn fill<T: Copy>(line: &mut Vec<T>, lanes: T, width: usize) {
             line.clear();
-            line.extend(std::iter::repeat_n(lanes, width).flatten());
+            line.resize(width, lanes);
         }
         fill(&mut self.bases, scales.map(|scale| scale.base), width);
         fill(&mut self.ones, scales.map(|scale| scale.least(1)), width);
@@ -155,7 +155,8 @@ impl Scales {
     /// The table of each symbol of a line if nothing is left of it.
     fn pick_tables(&self, above: &[[i16; LANES]], parents: &[[u8; LANES]], tables: &mut [[u16; LANES]]) {
         let tables = tables.as_flattened_mut();
-        let scales = self.bases.iter().zip(self.ones.iter().zip(&self.twos));
+        let (ones, twos) = (self.ones.as_flattened(), self.twos.as_flattened());
+        let scales = self.bases.as_flattened().iter().zip(ones.iter().zip(twos));
         for ((table, symbol), (base, (one, two))) in tables.iter_mut().zip(above.as_flattened()).zip(scales) {
             let magnitude = (*symbol).max(symbol.saturating_neg());
             *table = base + u16::from(magnitude >= *one) + u16::from(magnitude >= *two);
