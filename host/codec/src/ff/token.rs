@@ -172,8 +172,8 @@ impl Alphabet {
 
     /// The symbol of a token that leaves nothing open.
     #[inline(always)]
-    pub(super) fn symbol(&self, token: u8) -> i16 {
-        self.symbols[usize::from(token) % TOKENS]
+    pub(super) const fn symbol(&self, token: u8) -> i16 {
+        self.symbols[token as usize % TOKENS]
     }
 
     /// Bits that a token leaves open.
