@@ -98,11 +98,13 @@ impl Aim {
         }
         let mut sums = Sums::of(row_choices.iter().map(|choice| &choice.errors[0]).zip(&self.along));
         let model = Model { bands, channels: dims.channels, signed, tables: &[], ratios: &recipe.ratios };
-        let mut by_channel: Vec<Part> = parts(bands, dims.channels).collect();
-        by_channel.sort_by_key(|part| part.planes.start % dims.channels);
+        let all: Vec<Part> = parts(bands, dims.channels).collect();
+        let parts_of_band = all.len() / bands.count();
         let (mut parents, mut tables, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            for Part { band, planes, symbols: part, blocks } in by_channel.iter().cloned() {
+            // Channel after channel.
+            let by_channel = (0..parts_of_band).flat_map(|first| all.iter().skip(first).step_by(parts_of_band));
+            for Part { band, planes, symbols: part, blocks } in by_channel.cloned() {
                 let kind = Kind::of(bands.levels, band, signed);
                 let scale = kind.scale(classes[planes.start]);
                 tables.clear();

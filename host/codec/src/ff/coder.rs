@@ -69,24 +69,35 @@ impl Model<'_> {
     /// The finer map that the first four bands of a channel make, in integers alone: the same on every device.
     fn finer_parents(&self, channel: usize, symbols: &[i16], width: usize, out: &mut [u8]) {
         let coarse = self.bands.all()[0];
-        let of = |band: usize| &symbols[self.bands.start(band, self.channels) + channel * coarse.plane()..];
+        let of = |band: usize| {
+            &symbols[self.bands.start(band, self.channels) + channel * coarse.plane()..][..coarse.plane()]
+        };
         let quads = [of(0), of(1), of(2), of(3)];
-        let [r0, r1, r2, r3] = self.ratios.get(channel).copied().unwrap_or([256; 4]);
-        for (y, lines) in out.chunks_mut(2 * width).enumerate() {
-            for x in 0..coarse.width {
-                let place = y * coarse.width + x;
-                let [ll, lh, hl, hh] = quads.map(|q| i32::from(q[place]));
-                let (ll, lh, hl, hh) = (ll * r0, lh * r1, hl * r2, hh * r3);
-                let values = [ll + lh + hl + hh, ll - lh + hl - hh, ll + lh - hl - hh, ll - lh - hl + hh];
-                for (i, value) in values.into_iter().enumerate() {
-                    let (line, column) = (i / 2, 2 * x + i % 2);
-                    if column < width
-                        && let Some(out) = lines.get_mut(line * width + column)
-                    {
-                        *out = level((value.abs() + 256) >> 9);
-                    }
-                }
-            }
+        // They are 4,096 at most.
+        let [r0, r1, r2, r3] = self.ratios.get(channel).copied().unwrap_or([256; 4]).map(|ratio| ratio as i16);
+        let times = |symbol: i16, ratio: i16| i32::from(symbol) * i32::from(ratio);
+        let finer = |value: i32| level((value.abs() + 256) >> 9);
+        // Apart first and of the whole plane, then side by side: so most of it becomes vector instructions.
+        let plane = coarse.plane();
+        let mut levels = vec![0u8; 4 * plane];
+        let (above, below) = levels.split_at_mut(2 * plane);
+        let ((a, b), (c, d)) = (above.split_at_mut(plane), below.split_at_mut(plane));
+        let [ll, lh, hl, hh] = quads;
+        let places = a.iter_mut().zip(b).zip(c.iter_mut().zip(d)).zip(ll.iter().zip(lh).zip(hl.iter().zip(hh)));
+        for (((a, b), (c, d)), ((ll, lh), (hl, hh))) in places {
+            let (ll, lh, hl, hh) = (times(*ll, r0), times(*lh, r1), times(*hl, r2), times(*hh, r3));
+            *a = finer(ll + lh + hl + hh);
+            *b = finer(ll - lh + hl - hh);
+            *c = finer(ll + lh - hl - hh);
+            *d = finer(ll - lh - hl + hh);
+        }
+        for (y, line) in out.chunks_mut(width).enumerate() {
+            let (left, right) = if y % 2 == 0 { above.split_at(plane) } else { below.split_at(plane) };
+            let from = y / 2 * coarse.width;
+            let (left, right) = (&left[from..from + coarse.width], &right[from..from + coarse.width]);
+            let (pairs, last) = line.as_chunks_mut::<2>();
+            pairs.iter_mut().zip(left.iter().zip(right)).for_each(|(pair, (left, right))| *pair = [*left, *right]);
+            last.iter_mut().zip(left.last()).for_each(|(out, left)| *out = *left);
         }
     }
 }

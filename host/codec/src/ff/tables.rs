@@ -87,10 +87,25 @@ impl Scale {
 
     /// What a neighbour counts: 0, 1 or 2.
     #[inline(always)]
-    pub(super) fn magnitude(&self, symbol: i16) -> u16 {
-        ((symbol.unsigned_abs() + self.half) >> self.shift).min(2)
+    pub(super) const fn magnitude(&self, symbol: i16) -> u16 {
+        let count = (symbol.unsigned_abs() + self.half) >> self.shift;
+        if count < 2 { count } else { 2 }
+    }
+
+    /// One with this shift, below [`SHIFTS`].
+    pub(super) const fn of_shift(base: u16, shift: usize) -> Self {
+        Self { base, shift: shift as u32, half: (1 << shift) / 2 }
+    }
+
+    /// By how many bits it shifts.
+    #[inline(always)]
+    pub(super) fn shift(&self) -> usize {
+        self.shift as usize % SHIFTS
     }
 }
+
+/// Shifts that scales have.
+pub(super) const SHIFTS: usize = (CLASSES - 1 - 14) / 2 + 1;
 
 /// Tables of all kinds, classes and contexts.
 pub(super) const TABLES: usize = CLASSES * NEIGHBOURS * (4 + PARENTS);
@@ -99,8 +114,8 @@ impl Kind {
     /// Of a class of planes.
     pub(super) fn scale(self, class: u8) -> Scale {
         // Of class 16 symbols are 2 on average.
-        let shift = u32::from(class.saturating_sub(14)) / 2;
-        Scale { base: self.first_table(class) as u16, shift, half: (1 << shift) / 2 }
+        let shift = usize::from(class.saturating_sub(14)) / 2;
+        Scale::of_shift(self.first_table(class) as u16, shift)
     }
 }
 

@@ -34,6 +34,21 @@ const SIGNED: Ranges =
     Ranges { first: 7, list: &[(4, 1), (6, 1), (8, 2), (12, 2), (16, 4), (32, 5), (64, 6), (128, 8)] };
 const UNSIGNED: Ranges = Ranges { first: 8, list: &[(8, 2), (12, 2), (16, 3), (24, 3), (32, 5), (64, 6), (128, 8)] };
 
+impl Ranges {
+    /// Where each begins, and what is behind the last.
+    const fn least<const N: usize>(&self) -> [i16; N] {
+        let mut all = [0; N];
+        let mut range = 0;
+        while range + 1 < N {
+            let (least, bits) = self.list[range];
+            all[range] = least as i16;
+            all[range + 1] = (least + (1 << bits)) as i16;
+            range += 1;
+        }
+        all
+    }
+}
+
 /// Magnitudes below this are looked up.
 const LOOKED_UP: usize = 512;
 
@@ -100,11 +115,42 @@ impl Alphabet {
     /// The tokens of as many symbols as the shorter of the two has.
     pub(super) fn tokens(&self, symbols: &[i16], tokens: &mut [u8]) {
         const PART: usize = 16;
-        for (symbols, tokens) in symbols.chunks(PART).zip(tokens.chunks_mut(PART)) {
-            self.closed_tokens(symbols, tokens);
-            if tokens.iter().fold(0, |most, token| most.max(*token)) >= self.open {
-                tokens.iter_mut().zip(symbols).for_each(|(token, symbol)| *token = self.token(*symbol));
-            }
+        let count = symbols.len().min(tokens.len());
+        let (parts, rest) = symbols[..count].as_chunks::<PART>();
+        let (out, out_rest) = tokens[..count].as_chunks_mut::<PART>();
+        parts.iter().zip(out).for_each(|(symbols, tokens)| self.some_tokens(symbols, tokens));
+        self.some_tokens(rest, out_rest);
+    }
+
+    #[inline(always)]
+    fn some_tokens(&self, symbols: &[i16], tokens: &mut [u8]) {
+        self.closed_tokens(symbols, tokens);
+        if tokens.iter().fold(0, |most, token| most.max(*token)) >= self.open {
+            self.any_tokens(symbols, tokens);
+        }
+    }
+
+    /// Counts the ranges that begin at or below a magnitude, instead of looking the token up.
+    #[inline(always)]
+    fn any_tokens(&self, symbols: &[i16], tokens: &mut [u8]) {
+        const SIGNED_LEAST: [i16; SIGNED.list.len() + 1] = SIGNED.least();
+        const UNSIGNED_LEAST: [i16; UNSIGNED.list.len() + 1] = UNSIGNED.least();
+        let pairs = tokens.iter_mut().zip(symbols);
+        if self.signed {
+            pairs.for_each(|(token, symbol)| {
+                let magnitude = (*symbol).max(symbol.saturating_neg());
+                let is_closed = magnitude < SIGNED_LEAST[0];
+                let closed = 2 * magnitude.min(SIGNED_LEAST[0] - 1) - i16::from(is_closed & (*symbol > 0));
+                let ranges: i16 = SIGNED_LEAST.iter().map(|least| i16::from(magnitude >= *least)).sum();
+                *token = (closed + ranges) as u8;
+            });
+        } else {
+            pairs.for_each(|(token, symbol)| {
+                let closed = (*symbol).min(UNSIGNED_LEAST[0] - 1);
+                let ranges: i16 = UNSIGNED_LEAST.iter().map(|least| i16::from(*symbol >= *least)).sum();
+                // All ones below zero.
+                *token = ((closed + ranges) | (*symbol >> 15)) as u8 & ESCAPE;
+            });
         }
     }
 
@@ -126,8 +172,8 @@ impl Alphabet {
 
     /// The symbol of a token that leaves nothing open.
     #[inline(always)]
-    pub(super) fn symbol(&self, token: u8) -> i16 {
-        self.symbols[usize::from(token) % TOKENS]
+    pub(super) const fn symbol(&self, token: u8) -> i16 {
+        self.symbols[token as usize % TOKENS]
     }
 
     /// Bits that a token leaves open.
@@ -189,10 +235,11 @@ mod tests {
     #[test]
     fn many_tokens_are_those_of_each() {
         for alphabet in [&SIGNED_ALPHABET, &UNSIGNED_ALPHABET] {
-            for (least, most) in [(-3, 3), (0, 7), (-4, 3), (-3, 4), (-1, 7), (0, 8), (-500, 500)] {
+            for (least, most) in [(-3, 3), (0, 7), (-4, 3), (-3, 4), (-1, 7), (0, 8), (-500, 500), (-8_192, 8_192)] {
                 let symbols: Vec<i16> = (least..=most).collect();
-                let mut tokens = vec![99; symbols.len()];
+                let mut tokens = vec![99; symbols.len() + 40];
                 alphabet.tokens(&symbols, &mut tokens);
+                assert!(tokens[symbols.len()..].iter().all(|token| *token == 99));
                 assert!(symbols.iter().zip(&tokens).all(|(s, t)| alphabet.token(*s) == *t), "{least} {most}");
             }
         }

@@ -51,7 +51,21 @@ impl Choice {
 /// that their end leaves short is filled up with what has no choice. Symbols are among the candidates of their values, as
 /// rounding gives them.
 pub(super) fn choices(kind: Kind, offsets: &[Offsets], values: &[f32], symbols: &[i16], out: &mut Vec<Choice>) {
-    const PART: usize = 16 * BLOCK;
+    if symbols.len() <= 4 * BLOCK {
+        choices_by::<{ 4 * BLOCK }>(kind, offsets, values, symbols, out);
+    } else {
+        choices_by::<{ 16 * BLOCK }>(kind, offsets, values, symbols, out);
+    }
+}
+
+/// The same, so many at a time.
+fn choices_by<const PART: usize>(
+    kind: Kind,
+    offsets: &[Offsets],
+    values: &[f32],
+    symbols: &[i16],
+    out: &mut Vec<Choice>,
+) {
     let stride = if offsets.len() == 1 { PART } else { 1 };
     let alphabet = kind.alphabet();
     for (part, (values, symbols)) in values.chunks(PART).zip(symbols.chunks(PART)).enumerate() {

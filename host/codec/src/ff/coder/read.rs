@@ -3,13 +3,30 @@
 use super::super::geometry::LANES;
 use super::super::quant::SYMBOL_MAX;
 use super::super::rans::{Reader, Table, Words};
-use super::super::tables::{CLASSES, NEIGHBOURS, Scale};
+use super::super::tables::{CLASSES, NEIGHBOURS, SHIFTS, Scale};
 use super::super::token::{Alphabet, SIGNED_ALPHABET, UNSIGNED_ALPHABET};
 use super::{Classes, Model};
 
 /// Tokens that leave nothing open.
 const CLOSED_SIGNED: usize = SIGNED_ALPHABET.open as usize;
 const CLOSED_UNSIGNED: usize = UNSIGNED_ALPHABET.open as usize;
+/// What closed tokens stand for and count as neighbours, by shift.
+type Known<const CLOSED: usize> = [[(i16, u16); CLOSED]; SHIFTS];
+static KNOWN_SIGNED: Known<CLOSED_SIGNED> = known(&SIGNED_ALPHABET);
+static KNOWN_UNSIGNED: Known<CLOSED_UNSIGNED> = known(&UNSIGNED_ALPHABET);
+
+const fn known<const CLOSED: usize>(alphabet: &Alphabet) -> Known<CLOSED> {
+    let mut known = [[(0, 0); CLOSED]; SHIFTS];
+    let mut at = 0;
+    while at < SHIFTS * CLOSED {
+        let (shift, token) = (at / CLOSED, at % CLOSED);
+        let symbol = alphabet.symbol(token as u8);
+        known[shift][token] = (symbol, Scale::of_shift(0, shift).magnitude(symbol));
+        at += 1;
+    }
+    known
+}
+
 /// Planes of classes below this are taken for mostly zeros, see [`Words::get_common`]: where it was seen to be quicker.
 const SPARSE_SIGNED: usize = 9;
 /// The same without negatives: zeros behind a ReLU come in swaths, which processors foresee better.
@@ -135,17 +152,17 @@ struct Room {
 /// The [`Scale`] of each symbol of a line.
 #[derive(Default)]
 struct Scales {
-    bases: Vec<u16>,
+    bases: Vec<[u16; LANES]>,
     /// Magnitudes from which on a neighbour counts one, and two.
-    ones: Vec<i16>,
-    twos: Vec<i16>,
+    ones: Vec<[i16; LANES]>,
+    twos: Vec<[i16; LANES]>,
 }
 
 impl Scales {
     fn set(&mut self, scales: [Scale; LANES], width: usize) {
-        fn fill<T: Copy>(line: &mut Vec<T>, lanes: [T; LANES], width: usize) {
+        fn fill<T: Copy>(line: &mut Vec<T>, lanes: T, width: usize) {
             line.clear();
-            line.extend(std::iter::repeat_n(lanes, width).flatten());
+            line.resize(width, lanes);
         }
         fill(&mut self.bases, scales.map(|scale| scale.base), width);
         fill(&mut self.ones, scales.map(|scale| scale.least(1)), width);
@@ -155,7 +172,8 @@ impl Scales {
     /// The table of each symbol of a line if nothing is left of it.
     fn pick_tables(&self, above: &[[i16; LANES]], parents: &[[u8; LANES]], tables: &mut [[u16; LANES]]) {
         let tables = tables.as_flattened_mut();
-        let scales = self.bases.iter().zip(self.ones.iter().zip(&self.twos));
+        let (ones, twos) = (self.ones.as_flattened(), self.twos.as_flattened());
+        let scales = self.bases.as_flattened().iter().zip(ones.iter().zip(twos));
         for ((table, symbol), (base, (one, two))) in tables.iter_mut().zip(above.as_flattened()).zip(scales) {
             let magnitude = (*symbol).max(symbol.saturating_neg());
             *table = base + u16::from(magnitude >= *one) + u16::from(magnitude >= *two);
@@ -193,25 +211,21 @@ impl Room {
 impl Group<'_> {
     fn get<const N: usize>(&self, reader: &mut Reader<'_>, room: &mut Room) {
         match (self.alphabet.signed, self.sparse) {
-            (false, false) => self.get_closed::<N, CLOSED_UNSIGNED, false>(reader, room),
-            (false, true) => self.get_closed::<N, CLOSED_UNSIGNED, true>(reader, room),
-            (true, false) => self.get_closed::<N, CLOSED_SIGNED, false>(reader, room),
-            (true, true) => self.get_closed::<N, CLOSED_SIGNED, true>(reader, room),
+            (false, false) => self.get_closed::<N, CLOSED_UNSIGNED, false>(&KNOWN_UNSIGNED, reader, room),
+            (false, true) => self.get_closed::<N, CLOSED_UNSIGNED, true>(&KNOWN_UNSIGNED, reader, room),
+            (true, false) => self.get_closed::<N, CLOSED_SIGNED, false>(&KNOWN_SIGNED, reader, room),
+            (true, true) => self.get_closed::<N, CLOSED_SIGNED, true>(&KNOWN_SIGNED, reader, room),
         }
     }
 
     /// The first `CLOSED` tokens leave nothing open.
     fn get_closed<const N: usize, const CLOSED: usize, const SPARSE: bool>(
         &self,
+        known: &Known<CLOSED>,
         reader: &mut Reader<'_>,
         room: &mut Room,
     ) {
-        let known: [[(i16, u16); CLOSED]; LANES] = self.scales.map(|scale| {
-            std::array::from_fn(|token| {
-                let symbol = self.alphabet.symbol(token as u8);
-                (symbol, scale.magnitude(symbol))
-            })
-        });
+        let known: [[(i16, u16); CLOSED]; LANES] = self.scales.map(|scale| known[scale.shift()]);
         let width = room.width;
         let (mut states, mut words) = (reader.states, reader.words);
         for y in 0..room.symbols.len().checked_div(width).unwrap_or(0).saturating_sub(1) {
