@@ -8,6 +8,7 @@ use crate::logging::{self, LogFormat};
 use crate::output::{Format, Output};
 use anyhow::{Context, Result};
 use clap::Parser;
+use std::time::Duration;
 
 const START: &str = "\
 Start here
@@ -98,6 +99,9 @@ pub(crate) fn run() -> Result<()> {
     }
 }
 
+/// How long threads may take to end. Those that outlive `main` may meet the destructors of graphics libraries.
+const ENDING: Duration = Duration::from_millis(500);
+
 /// Runs a command that waits for the network. A file read that hangs must not keep the program from ending.
 fn wait(command: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -105,7 +109,7 @@ fn wait(command: impl Future<Output = Result<()>>) -> Result<()> {
         .build()
         .context("the asynchronous runtime did not start")?;
     let result = runtime.block_on(command);
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(ENDING);
     result
 }
 

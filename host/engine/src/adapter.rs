@@ -78,9 +78,19 @@ pub(crate) fn found() -> &'static [Found] {
     })
 }
 
-/// OpenGL is the last resort: it is not asked where another API has a GPU.
+/// OpenGL is the last resort: it is not asked where another API has a GPU, nor, where one has a software rasteriser, for
+/// another of these. Its libraries complain on standard error where there is no display, and their destructors have been
+/// seen to meet threads that were ending when the program did.
 fn skips_gl(found: &[Found]) -> bool {
-    found.iter().any(|f| f.info.kind == DeviceKind::Gpu && f.info.taken_as.is_some())
+    let is = |kind| found.iter().any(|f| f.info.kind == kind && f.info.taken_as.is_some());
+    is(DeviceKind::Gpu) || (is(DeviceKind::Software) && !may_have_gpu())
+}
+
+/// Whether the kernel shows anything that could be a GPU. Only Linux is asked; elsewhere there may always be one.
+fn may_have_gpu() -> bool {
+    const NODES: [&str; 6] =
+        ["/dev/dri", "/dev/nvidia0", "/dev/nvhost-gpu", "/dev/mali0", "/dev/kgsl-3d0", "/dev/galcore"];
+    !cfg!(target_os = "linux") || NODES.iter().any(|node| std::path::Path::new(node).exists())
 }
 
 /// The adapters of one API, not yet named.

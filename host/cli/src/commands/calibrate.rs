@@ -192,7 +192,15 @@ fn calibrate(args: &CalibrateArgs, model: &Path) -> Result<Report> {
         made_up: subject.made_up,
         values: found.iter().map(ValueReport::of).collect(),
         left_out,
+        least_loss: least_loss(&package),
     })
+}
+
+/// The least upper end of what is lost, over all values and rates.
+fn least_loss(package: &Package) -> Option<f32> {
+    let parts = package.cuts().iter().flat_map(|cut| [Some(cut), cut.cancelling()]).flatten();
+    let losses = parts.flat_map(CutPackage::curves).filter_map(|(_, _, curve)| curve.loss);
+    losses.map(|loss| loss.high).min_by(f32::total_cmp)
 }
 
 /// Rows of data behind a calibration of this model; none behind one of another model.

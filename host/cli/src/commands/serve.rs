@@ -56,7 +56,7 @@ pub(crate) struct ServeArgs {
     /// Configuration file [default: ./bps.toml where there is one].
     #[arg(long, value_name = "FILE", env = "BPS_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// An ONNX file to serve under its stem; repeat for more.
+    /// An ONNX file to serve under its stem, or a folder with model.onnx; repeat for more.
     #[arg(long, value_name = "FILE")]
     pub(crate) model: Vec<PathBuf>,
     /// A folder of models: DIR/NAME/model.onnx or DIR/NAME/VERSION/model.onnx.

@@ -25,6 +25,8 @@ pub(super) struct Report {
     pub(super) values: Vec<ValueReport>,
     /// Values that FF does not take.
     pub(super) left_out: Vec<String>,
+    /// The least loss that hosts count with, as a share of one: the upper end of an interval.
+    pub(super) least_loss: Option<f32>,
 }
 
 /// One value.
@@ -175,10 +177,17 @@ impl Report {
             [] => String::new(),
             names => format!("FF does not take: {}\n", table::clean(&names.join(", "))),
         };
+        let least = self.least_loss.map_or_else(String::new, |loss| {
+            format!(
+                "hosts count with the upper ends of intervals, here {:.2} points or more: with a smaller --max-accuracy-loss they \
+                 use none of this; more --rows make intervals smaller\n",
+                loss * 100.0
+            )
+        });
         format!(
             "{} rows of {}: half for tables, half for errors and losses\nff-c: ff-h with symbols whose errors \
              cancel, which takes several times as long to encode\nweighted: modes whose steps follow the model's \
-             sensitivity, since that saves bits\n{loss}\n~ beyond FF's finest rate: half a bit more for each halving of the \
+             sensitivity, since that saves bits\n{loss}\n{least}~ beyond FF's finest rate: half a bit more for each halving of the \
              error\n{time}{left_out}{} in {file}; `bps calibrate --show {file}` has the curves\n",
             self.rows,
             table::clean(&self.source),
