@@ -67,7 +67,9 @@ impl Told {
 #[tokio::test(flavor = "multi_thread")]
 async fn stages_of_two_origins_are_executed_together_and_each_gets_its_own_rows() {
     let hosts = [("edge", "cpu"), ("other", "cpu"), ("helper", "cpu,slowdown=50")];
-    let three = Three::start(hosts, &[(0, 2), (1, 2)]).await;
+    // Each origin has four rows under way. A helper that took them all at once would take turns: while it executes one's rows the
+    // other's wait, and never both. Of three at a time some are of both.
+    let three = Three::start(hosts, &[(0, 2), (1, 2)], "batch_max = 3").await;
     let edges = [three.host(0), three.host(1)];
     let mut traffic = Vec::new();
     for edge in edges {

@@ -19,13 +19,14 @@ pub(super) const FAR: usize = 2;
 struct Ground {
     name: &'static str,
     device: &'static str,
+    manifest: &'static str,
     at: SocketAddr,
     folder: TempDir,
 }
 
 impl Ground {
-    fn new((name, device): (&'static str, &'static str)) -> Self {
-        Self { name, device, at: free_port(), folder: TempDir::new().expect("a folder") }
+    fn new((name, device): (&'static str, &'static str), manifest: &'static str) -> Self {
+        Self { name, device, manifest, at: free_port(), folder: TempDir::new().expect("a folder") }
     }
 
     fn key(&self) -> HostKey {
@@ -44,7 +45,7 @@ impl Ground {
     }
 
     async fn start(&self) -> Host {
-        let mut config = config(&Wish::default(), self.name, self.folder.path());
+        let mut config = config(&Wish { manifest: self.manifest, ..Wish::default() }, self.name, self.folder.path());
         config.devices = vec![device(self.device)];
         if let Some(peers) = &mut config.peers {
             peers.listen = Some(self.at);
@@ -61,9 +62,13 @@ pub(super) struct Three {
 }
 
 impl Three {
-    /// Names and devices, and who dials whom; whoever is not dialled is an origin and knows `chaos`.
-    pub(super) async fn start(hosts: [(&'static str, &'static str); 3], pairs: &[(usize, usize)]) -> Self {
-        let grounds = hosts.map(Ground::new);
+    /// Names and devices, who dials whom, and the model's settings; whoever is not dialled is an origin and knows `chaos`.
+    pub(super) async fn start(
+        hosts: [(&'static str, &'static str); 3],
+        pairs: &[(usize, usize)],
+        manifest: &'static str,
+    ) -> Self {
+        let grounds = hosts.map(|host| Ground::new(host, manifest));
         let mut links = Vec::new();
         for &(from, to) in pairs {
             let proxy = Proxy::start(grounds[to].at).expect("a proxy");
@@ -85,8 +90,9 @@ impl Three {
 
     /// An edge, a helper and a host behind it, all linked with each other.
     pub(super) async fn chain(far: &'static str) -> Self {
-        Self::start([("edge", "cpu"), ("helper", "cpu"), ("far", far)], &[(EDGE, HELPER), (EDGE, FAR), (HELPER, FAR)])
-            .await
+        let pairs = [(EDGE, HELPER), (EDGE, FAR), (HELPER, FAR)];
+        let manifest = Wish::default().manifest;
+        Self::start([("edge", "cpu"), ("helper", "cpu"), ("far", far)], &pairs, manifest).await
     }
 
     pub(super) fn host(&self, index: usize) -> &Host {
