@@ -189,7 +189,7 @@ impl Session {
                 }
             }
             Message::Progress(progress) => {
-                self.gauge.lock().progress(&progress, now);
+                self.gauge.lock().progress(&progress, self.outbox.accepted(), now);
                 self.outbox.delivered(progress.received.saturating_add(progress.waived));
             }
             Message::Bye { reason } => {
