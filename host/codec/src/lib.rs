@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cap;
 mod coding;
 mod error;
 pub mod f16;
@@ -26,6 +27,7 @@ mod registry;
 mod squeeze;
 mod timing;
 
+pub use cap::{SizeCap, encode_capped};
 pub use coding::{Opened, VALUE_BYTES_MAX, decode, decode_f32_into, decode_with, encode, encode_with};
 pub use coding::{frame_writer, open, seal};
 pub use error::CodecError;

@@ -27,7 +27,7 @@ pub(crate) fn stage(
     arrivals: &[Vec<Packed>],
 ) -> Result<Vec<Staged>, JobError> {
     let graph = model.graph().clone();
-    let ids = if cut == 0 { &graph.input_values } else { &graph.cuts[cut].values };
+    let ids = graph.entering(cut);
     if arrivals.is_empty() {
         return Err(JobError::failed("a batch without arrivals"));
     }

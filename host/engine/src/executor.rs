@@ -127,7 +127,7 @@ impl Worker {
             model,
             program: &program,
             device: &self.device.clone(),
-            enter: if from_cut == 0 { &graph.input_values } else { &graph.cuts[from_cut].values },
+            enter: graph.entering(from_cut),
             leave: if until_cut + 1 == cut_count { &graph.output_values } else { &graph.cuts[until_cut].values },
             layers: graph.cuts[from_cut].layer..graph.cuts[until_cut].layer,
         };
@@ -183,7 +183,7 @@ impl Worker {
     /// Checks what crossed a cut.
     fn resume(&mut self, model: &Model, cut: usize, tensors: &[HostTensor]) -> Result<Vec<Staged>, JobError> {
         let graph = model.graph();
-        let ids = &graph.cuts[cut].values;
+        let ids = graph.entering(cut);
         if ids.len() != tensors.len() {
             let (got, wanted) = (tensors.len(), ids.len());
             return Err(JobError::failed(format!("cut {cut} has {wanted} values, got {got}")));

@@ -1,6 +1,7 @@
 //! What an executor is asked to do and what it answers.
 
 use crate::{JobError, Model};
+use bps_codec::SizeCap;
 use bps_types::{HostTensor, Packed};
 use std::fmt;
 use std::time::Duration;
@@ -27,7 +28,8 @@ pub enum JobInput {
     /// Per request one tensor for each of the model's inputs: FP32, or UINT8 (NHWC) where the model has a
     /// [`PixelInput`](crate::PixelInput). Their rows are joined in order. Only with `from_cut == 0`.
     Requests(Vec<Vec<HostTensor>>),
-    /// The values of cut `from_cut`, FP32, in the cut's order.
+    /// The values of cut `from_cut`, FP32, in the cut's order; at cut 0 the model's inputs in theirs, as the network takes
+    /// them.
     Activation(Vec<HostTensor>),
     /// What came from other hosts, per arrival the values of cut `from_cut` in the cut's order (at cut 0 the model's
     /// inputs in theirs, image bytes as for requests). Rows are joined in order. Hostile: whatever is wrong with it is
@@ -51,15 +53,6 @@ pub enum Leave {
         /// What becomes of a result that is larger than expected; none: it is as large as it is.
         cap: Option<SizeCap>,
     },
-}
-
-/// A result that encodes to more bytes than this is encoded again, at coarser rates that the codec offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SizeCap {
-    /// Of all values together.
-    pub bytes: u64,
-    /// The coarsest rate that may be used; at that one a result is taken however large it is.
-    pub coarsest: u8,
 }
 
 /// What comes out of a job.

@@ -40,7 +40,7 @@ pub use check::KernelCheck;
 pub use device::DeviceDescription;
 pub use engine::Engine;
 pub use error::{EngineError, JobError};
-pub use job::{Job, JobInput, JobOutput, JobResult, Leave, SizeCap};
+pub use job::{Job, JobInput, JobOutput, JobResult, Leave};
 pub use model::{Model, PixelInput};
 pub use profile::Profile;
 pub use request::{DeviceRequest, ParseDeviceError, RequestedKind};

@@ -5,9 +5,9 @@ use crate::device::OpenDevice;
 use crate::executor::{At, guard};
 use crate::host::{Tensor, read_back};
 use crate::program::{Program, Values, constant};
-use crate::{JobError, Leave, Model, SizeCap, kernel};
+use crate::{JobError, Leave, Model, kernel};
 use bps_codec::ff::{CutPackage, settings_of};
-use bps_codec::{Layout, encode_with, seal, spec};
+use bps_codec::{Layout, encode_capped, encode_with, seal, spec};
 use bps_graph::{Shapes, ValueId};
 use bps_types::{DataType, HostTensor, Packed};
 use rayon::prelude::*;
@@ -61,7 +61,7 @@ impl Passage<'_> {
             return Ok(Outcome { tensors, ..Outcome::default() });
         };
         let started = Instant::now();
-        let packed = capped(codec, rate, cap, |rate| {
+        let packed = encode_capped(codec, rate, cap, |rate| {
             let form = Form { codec, rate, calibrated };
             self.leave.iter().zip(&tensors).map(|(id, tensor)| self.encode(*id, form, tensor)).collect()
         })?;
@@ -86,7 +86,7 @@ impl Passage<'_> {
         // Layers that still run would otherwise count as encoding.
         self.device.sync()?;
         let started = Instant::now();
-        outcome.packed = capped(codec, rate, cap, |rate| {
+        outcome.packed = encode_capped(codec, rate, cap, |rate| {
             let form = Form { codec, rate, calibrated };
             self.leave.iter().map(|id| self.pack(&values, *id, &lane.shapes, form)).collect()
         })?;
@@ -142,29 +142,6 @@ impl Passage<'_> {
     fn name(&self, id: ValueId) -> &str {
         &self.program.graph.values[id.index()].name
     }
-}
-
-/// Encodes, and again at coarser rates while the result is larger than its cap. Each time twice as many of the rates that
-/// the codec offers are passed over, so that a few tries reach the coarsest: a link waits for what comes out.
-fn capped(
-    codec: u8,
-    rate: u8,
-    cap: Option<SizeCap>,
-    encode: impl Fn(u8) -> Result<Vec<Packed>, JobError>,
-) -> Result<Vec<Packed>, JobError> {
-    let mut packed = encode(rate)?;
-    let Some((cap, spec)) = cap.zip(spec(codec)) else { return Ok(packed) };
-    let coarser: Vec<u8> = spec.rates.iter().copied().filter(|r| *r > rate && *r <= cap.coarsest).collect();
-    let (mut at, mut step) = (0, 1);
-    while packed.iter().map(|one| one.data.len() as u64).sum::<u64>() > cap.bytes && at < coarser.len() {
-        // What is there already is good, if large.
-        let Ok(smaller) = encode(coarser[at]) else { break };
-        packed = smaller;
-        // From the last one there is nowhere to go.
-        at = if at + 1 == coarser.len() { coarser.len() } else { (at + step).min(coarser.len() - 1) };
-        step *= 2;
-    }
-    Ok(packed)
 }
 
 /// How values leave.

@@ -1,7 +1,7 @@
 //! Between hosts: what one engine encodes at a cut, another decodes and carries on with.
 
-use bps_codec::{codecs, decode, encode, int8};
-use bps_engine::{Engine, Job, JobError, JobInput, JobOutput, JobResult, Leave, Model, PixelInput, SizeCap, digits};
+use bps_codec::{SizeCap, codecs, decode, encode, int8};
+use bps_engine::{Engine, Job, JobError, JobInput, JobOutput, JobResult, Leave, Model, PixelInput, digits};
 use bps_graph::{Graph, Limits};
 use bps_types::{DataType, HostTensor, Packed};
 use std::sync::{Arc, mpsc};

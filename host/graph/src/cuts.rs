@@ -83,6 +83,15 @@ impl Graph {
         })
     }
 
+    /// What a stage that begins at a cut is given, in this order: at the first cut the model's inputs in theirs. Nothing where
+    /// there is no such cut.
+    pub fn entering(&self, cut: usize) -> &[ValueId] {
+        match cut {
+            0 => &self.input_values,
+            _ => self.cuts.get(cut).map(|c| c.values.as_slice()).unwrap_or_default(),
+        }
+    }
+
     /// Bytes that cross a cut as FP32, for the given shapes. Zero where there is no such cut.
     pub fn cut_bytes(&self, cut: usize, shapes: &Shapes) -> u64 {
         let values = self.cuts.get(cut).map(|c| c.values.as_slice()).unwrap_or_default();

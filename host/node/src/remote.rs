@@ -18,8 +18,15 @@ pub(crate) use courier::{Courier, Departed, Load, Parcel};
 use crate::dispatcher::{Dispatcher, Message};
 use crate::models::Models;
 use crate::peers::Peers;
+use bps_codec::SizeCap;
+use bps_sched::Cap;
 use bps_types::HostId;
 use bps_wire::{Answer, Denied, DeniedKind, HostKey};
+
+/// The scheduler's cap, for whoever encodes.
+pub(crate) fn size_cap(Cap { bytes, coarsest }: Cap) -> SizeCap {
+    SizeCap { bytes, coarsest }
+}
 
 /// What a message from a peer is about, once it has been looked at.
 pub(crate) enum Incoming {

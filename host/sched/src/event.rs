@@ -285,6 +285,8 @@ pub struct Forward {
     pub priority: u8,
     /// What the other hosts are to call it by.
     pub trace: Trace,
+    /// What becomes of an input that turns out large, where it is not encoded yet; none: it travels as it is.
+    pub cap: Option<Cap>,
 }
 
 /// What happens to an arrived stage that has been executed.

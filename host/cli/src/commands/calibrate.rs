@@ -30,8 +30,8 @@ use subject::{Named, Subject};
 
 const TEACH: &str = "\
 What it does
-  Runs the model on your data and writes MODEL.ff beside it: for every value that may cross a link the steps, bin means and
-  tables of FF, what each rate costs in bits and in accuracy, and which mode is best where. Half of the rows make tables, the
+  Runs the model on your data and writes MODEL.ff beside it: for its input and every value that may cross a link the steps, bin
+  means and tables of FF, what each rate costs in bits and in accuracy, and which mode is best where. Half of the rows make tables, the
   other half say what is lost. Hosts use the file when all of them have the same one. Those that fetched the model fetch
   it, too; copy it to one that has the model as its own.
   Steps follow the model's sensitivity (forward differences through the rest of the model) where that saves bits.

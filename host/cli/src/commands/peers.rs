@@ -12,7 +12,8 @@ const TEACH: &str = "\
 One line a host. `may here` is what it was granted when it was paired, `lets us` what it grants this host: to execute stages
 (how many dispatches at once on each of its devices) and to fetch models. A model that is `same` can be split with that host;
 `fetched` came from it and serves its stages; `other cuts, whole only` means that the two hosts run versions of bps which
-number the model's layers differently: splits are refused, whole models are sent.
+number the model's layers differently: splits are refused, whole models are sent. `calibrations differ`: FF does without on
+both hosts; the model's .ff file of one host copied beside the model of the other brings it back.
 `clock offset` is that host's own clock less this host's. Each counts from about when its process began, so it says which of the
 two was started earlier (+: that host), not that one is wrong; with it times in receipts of both are laid on one line.
 
@@ -74,6 +75,8 @@ struct DeviceRow {
 struct ModelRow {
     name: String,
     shared: String,
+    #[serde(default)]
+    same_calibration: Option<bool>,
     file_bytes: u64,
     fetching_bytes: Option<u64>,
 }
@@ -173,7 +176,8 @@ fn models(models: &[ModelRow]) -> String {
             ("other-cuts", None) => "other cuts, whole only".into(),
             (_, None) => "not here".into(),
         };
-        format!("{} ({state})", m.name)
+        let differ = if m.same_calibration == Some(false) { ", calibrations differ" } else { "" };
+        format!("{} ({state}{differ})", m.name)
     };
     if models.is_empty() { "-".into() } else { models.iter().map(one).collect::<Vec<_>>().join(", ") }
 }
@@ -210,6 +214,7 @@ mod tests {
             name: name.into(),
             digest: "ab".repeat(32),
             shared,
+            same_calibration: Some(name != "c"),
             exportable: true,
             file_bytes: 200,
             fetching_bytes,
@@ -255,7 +260,7 @@ mod tests {
             "-1.5 µs",
             "models",
             "execute 4",
-            "a (same), b (fetching 25.0 %), c (other cuts, whole only)",
+            "a (same), b (fetching 25.0 %), c (other cuts, whole only, calibrations differ)",
             "gpu:0",
             "2.00 ms",
         ] {

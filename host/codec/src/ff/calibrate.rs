@@ -17,6 +17,9 @@ use std::borrow::Cow;
 const WEIGHT_FLOOR: f32 = 0.03;
 /// As many symbols the data-free tables count for in each table.
 const PRIOR_SYMBOLS: f64 = 8.0;
+/// The step of rate 0, as a share of the activations' root mean square. Errors that cancel may be larger: four rates.
+const FINEST: f32 = 1.0 / 32.0;
+const FINEST_CANCELLING: f32 = 1.0 / 16.0;
 /// Rows whose frames are made to see their sizes.
 const SIZED_ROWS_MAX: usize = 32;
 
@@ -70,7 +73,8 @@ pub fn calibrate(what: &Calibration<'_>) -> Result<CutPackage, FfError> {
     let rows: Vec<&[[u8; 4]]> = planar.iter().flat_map(|sample| sample.chunks_exact(dims.row_elements())).collect();
     let squares = rows.iter().map(|row| f64::from(root_mean_square(row)).powi(2)).sum::<f64>();
     let spread = (squares / rows.len().max(1) as f64).sqrt() as f32;
-    let base_step = (spread / 32.0).clamp(STEP_MIN * 32.0, STEP_MAX / 32.0 / 256.0);
+    let finest = if what.directions.is_some() { FINEST_CANCELLING } else { FINEST };
+    let base_step = (spread * finest).clamp(STEP_MIN * 32.0, STEP_MAX / 32.0 / 256.0);
 
     let counted = |chooser: Option<&CutPackage>| counted(what, dims, base_step, &rows, chooser);
     let cut = counted(None)?;

@@ -67,7 +67,7 @@ impl Worker {
             let none = || Failure { kind: FailureKind::Unreachable, message: "there are no other hosts".into() };
             let open = open.ok_or_else(none)?;
             let failed = Box::new(unsent.clone());
-            away::hand_over(&open.peers, &open.courier, open.numbers, &model, forward, load, failed)
+            away::hand_over(&open.peers, &open.courier, open.numbers, model, forward, load, failed)
         });
         match away {
             Ok(away) => {

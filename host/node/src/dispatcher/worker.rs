@@ -5,7 +5,8 @@ use super::remote::Remote;
 use super::{Message, Parts, Published, Submission};
 use crate::clock;
 use crate::policies::{BuilderMessage, BuilderSender};
-use bps_engine::{Engine, Job, JobError, JobResult, Leave, SizeCap};
+use crate::remote::size_cap;
+use bps_engine::{Engine, Job, JobError, JobResult, Leave};
 use bps_sched::{Action, Event, Failure, FailureKind, Ledger, Run, Scheduler, SwapReport};
 use bps_types::policy::WorldInfo;
 use bps_types::{DeviceId, ExecutionId, Generation, Nanos};
@@ -323,7 +324,7 @@ impl Worker {
                             codec: leaving.codec,
                             rate: leaving.rate,
                             calibrated,
-                            cap: leaving.cap.map(|cap| SizeCap { bytes: cap.bytes, coarsest: cap.coarsest }),
+                            cap: leaving.cap.map(size_cap),
                         }),
                         done: Box::new(done),
                     },

@@ -7,6 +7,7 @@ use crate::metrics::ModelMeters;
 use crate::peers::LocalModel;
 use crate::stats::Stats;
 use crate::{ImageInputView, ModelView};
+use bps_codec::ff::CutPackage;
 use bps_engine::PixelInput;
 use bps_graph::Graph;
 use bps_graph::manifest::ModelManifest;
@@ -140,6 +141,13 @@ impl ServedModel {
     /// Whether frames are made with its calibration.
     pub(crate) fn is_calibrated(&self) -> bool {
         self.calibration.is_some() && self.calibration_shared.load(Ordering::Relaxed)
+    }
+
+    /// What was calibrated for one of the values that enter at a cut, where frames are made with that.
+    pub(crate) fn calibrated(&self, cut: usize, index: usize) -> Option<&CutPackage> {
+        let calibration = self.calibration.as_ref().filter(|_| self.is_calibrated())?;
+        let value = self.graph.entering(cut).get(index)?;
+        calibration.package.cut(&self.graph.values[value.index()].name)
     }
 
     /// Takes in whether all hosts that run it have the same calibration; true if that changes what it costs.

@@ -26,9 +26,9 @@ impl Peers {
         // Before the table is locked: others hold the models' locks while they ask for the table's.
         let reasons = self.transport.status();
         let paired = self.store.list();
-        let shared: Vec<Vec<SharedModel>> = paired.iter().map(|peer| self.shared(&peer.key)).collect();
+        let shared: Vec<Vec<Shared>> = paired.iter().map(|peer| self.shared(&peer.key)).collect();
         let table = self.roster.lock();
-        let view = |(peer, shared): (&Peer, Vec<SharedModel>)| {
+        let view = |(peer, shared): (&Peer, Vec<Shared>)| {
             let mut view = view(peer, &table, &shared, progress);
             if !view.up {
                 // The transport also knows why a host was never reached.
@@ -41,22 +41,28 @@ impl Peers {
     }
 
     /// For each model of a host, whether it is here.
-    fn shared(&self, key: &HostKey) -> Vec<SharedModel> {
+    fn shared(&self, key: &HostKey) -> Vec<Shared> {
         let advert = self.roster.peer(key).and_then(|peer| peer.advert.clone());
         advert.iter().flat_map(|advert| &advert.models).map(|model| shared(&self.models, model)).collect()
     }
 }
 
-fn shared(models: &Models, theirs: &AdvertModel) -> SharedModel {
-    match models.of_digest(&theirs.digest) {
-        None => SharedModel::Absent,
-        Some(own) if own.cut_list != theirs.cut_list => SharedModel::OtherCuts,
-        Some(own) if own.fetched => SharedModel::Fetched,
-        Some(_) => SharedModel::Own,
-    }
+/// A peer's model, and its calibration, beside this host's.
+type Shared = (SharedModel, Option<bool>);
+
+fn shared(models: &Models, theirs: &AdvertModel) -> Shared {
+    let Some(own) = models.of_digest(&theirs.digest) else { return (SharedModel::Absent, None) };
+    let model = match own.fetched {
+        _ if own.cut_list != theirs.cut_list => SharedModel::OtherCuts,
+        true => SharedModel::Fetched,
+        false => SharedModel::Own,
+    };
+    let calibrations = [own.calibration_digest(), theirs.calibration];
+    let is_calibrated = calibrations.iter().any(|digest| *digest != [0; 32]);
+    (model, is_calibrated.then(|| calibrations[0] == calibrations[1]))
 }
 
-fn view(peer: &Peer, table: &Table, shared: &[SharedModel], progress: Option<Progress>) -> PeerView {
+fn view(peer: &Peer, table: &Table, shared: &[Shared], progress: Option<Progress>) -> PeerView {
     let state = table.peers.get(&peer.key);
     let estimate = state.and_then(|s| s.estimate);
     let advert = state.and_then(|s| s.advert.as_deref());
@@ -67,11 +73,12 @@ fn view(peer: &Peer, table: &Table, shared: &[SharedModel], progress: Option<Pro
     });
     let device = |d: &AdvertDevice| device(d, table, &peer.key, state);
     // The advert may have been replaced between two locks: then a model's place in it may be another's for a moment.
-    let shared = shared.iter().copied().chain(std::iter::repeat(SharedModel::Absent));
-    let model = |(m, shared): (&AdvertModel, SharedModel)| PeerModelView {
+    let shared = shared.iter().copied().chain(std::iter::repeat((SharedModel::Absent, None)));
+    let model = |(m, (shared, same_calibration)): (&AdvertModel, Shared)| PeerModelView {
         name: m.name.clone(),
         digest: hex(&m.digest),
         shared,
+        same_calibration,
         exportable: m.exportable,
         file_bytes: m.file_bytes,
         fetching_bytes: progress.filter(|p| p.digest == m.digest).map(|p| p.bytes),

@@ -41,7 +41,7 @@ pub(crate) fn hand_over(
     peers: &Peers,
     courier: &Courier,
     numbers: Numbers,
-    model: &ServedModel,
+    model: Arc<ServedModel>,
     forward: &Forward,
     load: Load,
     failed: Box<dyn FnOnce(Failure) + Send>,
@@ -70,8 +70,8 @@ pub(crate) fn hand_over(
             Err(failure) => failed(failure),
         })
     };
-    let pixels = model.pixels.clone();
-    courier.send(Parcel::Stage { to: forward.host, execute: Box::new(execute), load, pixels, sent: hears });
+    let cap = forward.cap.map(super::size_cap);
+    courier.send(Parcel::Stage { to: forward.host, execute: Box::new(execute), load, model, cap, sent: hears });
     let hosts = forward.stages.iter().map(|s| s.host).collect();
     Ok(Away { hosts, stages: forward.stages.len(), sent })
 }

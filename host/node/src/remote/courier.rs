@@ -2,8 +2,9 @@
 //!
 //! The queue has no bound of its own: the scheduler hands a device of another host no more than its window.
 
+use crate::models::ServedModel;
 use crate::peers::Peers;
-use bps_engine::PixelInput;
+use bps_codec::{CodecError, SizeCap, encode_capped};
 use bps_sched::{Failure, FailureKind};
 use bps_transport::SendError;
 use bps_types::{DataType, HostId, HostTensor, Packed};
@@ -30,8 +31,10 @@ pub(crate) enum Parcel {
         execute: Box<Execute>,
         /// The input.
         load: Load,
-        /// How the model takes images, for codecs that make them.
-        pixels: Option<PixelInput>,
+        /// Of this model: codecs ask how it takes images, and what was calibrated.
+        model: Arc<ServedModel>,
+        /// What becomes of an input that is encoded here and turns out large.
+        cap: Option<SizeCap>,
         /// Hears how it went.
         sent: Sent,
     },
@@ -97,9 +100,18 @@ fn deliver(parcels: &Receiver<Parcel>, peers: &Peers) {
     for parcel in parcels {
         match parcel {
             Parcel::Answer { to, answer } => answer_patiently(peers, to, *answer),
-            Parcel::Stage { to, mut execute, load, pixels, sent } => {
-                let stage = execute.route.first().map_or((0, 0), |r| (r.codec, r.rate));
-                let result = encode(load, stage, pixels.as_ref()).and_then(|tensors| {
+            Parcel::Stage { to, mut execute, load, model, cap, sent } => {
+                let first = execute.route.first();
+                let stage = first.map_or((0, 0), |r| (r.codec, r.rate));
+                let cut = first.map_or(0, |r| r.from_cut as usize);
+                let packed = match load {
+                    Load::Packed(packed) => Ok(packed),
+                    Load::Tensors(tensors) => encode(&tensors, stage, cap, &model, cut),
+                    Load::Requests(requests) => {
+                        join(&requests).map_err(failed).and_then(|inputs| encode(&inputs, stage, cap, &model, cut))
+                    }
+                };
+                let result = packed.and_then(|tensors| {
                     let values = tensors.iter().map(|packed| packed.data.len() as u64).sum();
                     let as_planned = |packed: &&Packed| (packed.codec, packed.rate) != stage;
                     let coarser = tensors.iter().find(as_planned).map(|packed| packed.rate);
@@ -134,27 +146,32 @@ fn unsent(error: &SendError) -> Failure {
     Failure { kind, message: error.to_string() }
 }
 
-fn encode(load: Load, (codec, rate): (u8, u8), pixels: Option<&PixelInput>) -> Result<Vec<Packed>, Failure> {
-    let tensors = match load {
-        Load::Packed(packed) => return Ok(packed),
-        Load::Tensors(tensors) => tensors,
-        Load::Requests(requests) => join(&requests).map_err(failed)?,
-    };
+/// Encodes what goes into a stage of the model that begins at the cut.
+fn encode(
+    tensors: &[HostTensor],
+    (codec, rate): (u8, u8),
+    cap: Option<SizeCap>,
+    model: &ServedModel,
+    cut: usize,
+) -> Result<Vec<Packed>, Failure> {
+    let takes = |data_type| bps_codec::spec(codec).is_some_and(|s| s.takes(data_type));
     // Clients send images as bytes or as the network takes them, and codecs are for one of both.
-    let image = |index: usize, tensor: HostTensor| {
-        let takes = |data_type| bps_codec::spec(codec).is_some_and(|s| s.takes(data_type));
+    let image = |(index, tensor): (usize, &HostTensor)| {
         let wrong = !takes(tensor.data_type());
-        match (pixels.filter(|p| wrong && p.input == index), tensor.data_type()) {
-            (Some(p), DataType::Fp32) => bps_codec::denormalize_u8(&tensor, p.channels, &p.mean, &p.scale),
-            (Some(p), DataType::Uint8) => bps_codec::normalized(&tensor, &p.mean, &p.scale),
-            _ => Ok(tensor),
+        let pixels = model.pixels.as_ref().filter(|p| wrong && cut == 0 && p.input == index);
+        match (pixels, tensor.data_type()) {
+            (Some(p), DataType::Fp32) => bps_codec::denormalize_u8(tensor, p.channels, &p.mean, &p.scale),
+            (Some(p), DataType::Uint8) => bps_codec::normalized(tensor, &p.mean, &p.scale),
+            _ => Ok(tensor.clone()),
         }
     };
-    let one = |(index, tensor): (usize, HostTensor)| {
-        let tensor = image(index, tensor).map_err(|e| failed(e.to_string()))?;
-        bps_codec::encode(codec, rate, &tensor).map_err(|e| failed(e.to_string()))
+    let at_rate = |tensors: &[HostTensor], rate| {
+        let one = |(index, tensor)| bps_codec::encode_with(codec, rate, tensor, model.calibrated(cut, index));
+        tensors.iter().enumerate().map(one).collect::<Result<Vec<Packed>, CodecError>>()
     };
-    tensors.into_iter().enumerate().map(one).collect()
+    let tensors = tensors.iter().enumerate().map(image).collect::<Result<Vec<_>, _>>();
+    let packed = tensors.and_then(|tensors| encode_capped(codec, rate, cap, |rate| at_rate(&tensors, rate)));
+    packed.map_err(|e| failed(e.to_string()))
 }
 
 fn failed(message: String) -> Failure {

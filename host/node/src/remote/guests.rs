@@ -202,7 +202,7 @@ fn pass_on(mut guest: Guest, host: HostId, left: &Left<'_>, mine: Result<Vec<Hos
         Ok(tensors) => Load::Tensors(tensors),
         Err(message) => return answer(guest, Err(denied(DeniedKind::Execution, message)), courier),
     };
-    let pixels = guest.in_flight.model().pixels.clone();
+    let model = guest.in_flight.model().clone();
     let execute = Box::new(guest.execute.clone());
     let back = courier.clone();
     let sent = Box::new(move |result: Result<Departed, bps_sched::Failure>| {
@@ -210,7 +210,7 @@ fn pass_on(mut guest: Guest, host: HostId, left: &Left<'_>, mine: Result<Vec<Hos
             answer(guest, Err(denied(DeniedKind::Lost, failure.message)), &back);
         }
     });
-    courier.send(Parcel::Stage { to: host, execute, load, pixels, sent });
+    courier.send(Parcel::Stage { to: host, execute, load, model, cap: None, sent });
 }
 
 fn answer(guest: Guest, outcome: Result<Vec<Packed>, Denied>, courier: &Courier) {

@@ -106,6 +106,9 @@ pub struct PeerModelView {
     pub digest: String,
     /// Whether it is here too.
     pub shared: SharedModel,
+    /// Of a model that is here too and that one of the two hosts has a calibration of: whether both have the same. FF uses
+    /// none otherwise.
+    pub same_calibration: Option<bool>,
     /// Whether this host may fetch it.
     pub exportable: bool,
     /// Bytes of its files; 0 where it may not be fetched.

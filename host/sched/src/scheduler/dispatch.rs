@@ -6,7 +6,7 @@ use crate::check::{DeviceStanding, Ground};
 use crate::flight::{Author, Flight, Member};
 use crate::plan::{Plan, PlanStage};
 use crate::queue::Waiting;
-use crate::{Action, Clamp, Input, Leaving, Refusal, Run};
+use crate::{Action, Cap, Clamp, Input, Leaving, Refusal, Run};
 use bps_types::policy::{Decision, Trigger, bound};
 use bps_types::{ExecutionId, ModelId, Nanos, RequestId, Trace};
 use std::sync::Arc;
@@ -164,11 +164,15 @@ impl Scheduler {
     fn leaving(&self, flight: &Flight) -> Option<Leaving> {
         let (stages, next) = (&flight.plan.stages, flight.stage + 1);
         let stage = stages.get(next).filter(|stage| stage.host != stages[flight.stage].host)?;
-        let (info, model) = (&self.world.info, flight.model.0);
+        Some(Leaving { codec: stage.codec, rate: stage.rate, cap: self.cap_of(flight, next) })
+    }
+
+    /// What becomes of the input of a stage of a flight that turns out large.
+    pub(super) fn cap_of(&self, flight: &Flight, index: usize) -> Option<Cap> {
+        let (info, model, stages) = (&self.world.info, flight.model.0, &flight.plan.stages);
         let budget = info.models.iter().find(|m| m.id == model).map_or(0, |m| m.accuracy_budget_ppm);
-        let planned = self.costs.crossing_bytes(model, stage, flight.rows);
-        let cap = cap(&info.codecs, self.costs.losses(), (model, budget), stages, next, planned);
-        Some(Leaving { codec: stage.codec, rate: stage.rate, cap })
+        let planned = self.costs.crossing_bytes(model, stages.get(index)?, flight.rows);
+        cap(&info.codecs, self.costs.losses(), (model, budget), stages, index, planned)
     }
 
     /// Pieces of at most `micro_batch` rows (a request is never cut), or of what a device has been seen to have memory

@@ -36,6 +36,7 @@ impl Scheduler {
             deadline: waiting().map(|r| r.deadline).min_by_key(|d| d.unwrap_or(Nanos::MAX)).flatten(),
             priority: waiting().map(|r| r.priority).max().unwrap_or(0),
             trace,
+            cap: self.cap_of(&flight, flight.stage),
         }));
         self.flights.insert(flight);
     }

@@ -87,9 +87,16 @@ fn splits_coded(now: &Snapshot) -> Decision {
     decision
 }
 
-#[test]
-fn what_leaves_has_a_cap_as_coarse_as_the_budget_allows() {
-    let mut bench = Bench::linked(splits_coded);
+/// Goes there whole, with its input in a codec with rates.
+fn goes_there_coded(now: &Snapshot) -> Decision {
+    let mut decision = goes_there(now);
+    let firsts = decision.dispatches.iter_mut().filter_map(|d| d.stages.first_mut());
+    firsts.for_each(|first| (first.codec, first.rate) = (17, 2));
+    decision
+}
+
+/// With the codec of the two above: what it loses at each rate, and 500 ppm that may be lost.
+fn with_codec(mut bench: Bench) -> Bench {
     let mut world = bench.scheduler.world().clone();
     let name = "lossy".into();
     world.info.codecs.push(CodecInfo { id: 17, name, rates: vec![0, 2, 4, 6], lossless: false, for_input: false });
@@ -110,10 +117,19 @@ fn what_leaves_has_a_cap_as_coarse_as_the_budget_allows() {
     let every_cut = |rates: [f32; 4]| rates.repeat(3);
     bench.feed(table(TableKind::CodecLossPpm, 17, [3, 4], every_cut([100.0, 200.0, 400.0, 600.0])));
     bench.feed(table(TableKind::CodecBits, 17, [3, 4], every_cut([16.0, 8.0, 4.0, 2.0])));
+    bench
+}
+
+#[test]
+fn what_leaves_has_a_cap_as_coarse_as_the_budget_allows() {
+    let wanted = Some(Cap { bytes: 1_024, coarsest: 4 });
+    let mut bench = with_codec(Bench::linked(splits_coded));
     bench.submit(None);
-    let planned = bench.runs[0].leave.and_then(|leaving| leaving.cap);
-    assert_eq!(planned, Some(Cap { bytes: 1_024, coarsest: 4 }));
-    assert_eq!(bench.runs[0].leave.map(|leaving| (leaving.codec, leaving.rate)), Some((17, 2)));
+    let leave = bench.runs[0].leave.expect("its output goes there");
+    assert_eq!((leave.codec, leave.rate, leave.cap), (17, 2, wanted));
+    let mut bench = with_codec(Bench::linked(goes_there_coded));
+    bench.submit(None);
+    assert_eq!(bench.forwards[0].cap, wanted, "an input, too");
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(super) struct CodecBenchArgs {
     /// The classes of a .npy file's rows, whole numbers [default: agreement with the model itself counts].
     #[arg(long, value_name = "FILE.npy")]
     labels: Option<PathBuf>,
-    /// Only these values; repeat for more [default: all that may cross a link].
+    /// Only these values; repeat for more [default: all that may cross a link but for the model's input].
     #[arg(long, value_name = "VALUE")]
     at: Vec<String>,
     /// A program with codecs, its command line split at blanks; repeat for more.

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use bps_codec::ff;
 use bps_engine::{DeviceRequest, Engine, Job, JobInput, Leave, Model, PixelInput};
 use bps_graph::{Graph, Shapes, Source, ValueId};
-use bps_types::HostTensor;
+use bps_types::{DataType, HostTensor};
 use bytes::BytesMut;
 use std::collections::BTreeSet;
 use std::sync::{Arc, mpsc};
@@ -69,17 +69,17 @@ impl Net {
         }
     }
 
-    /// Every value that crosses a cut between the input and the output, each once, and the names of those that FF does not
-    /// take. The model's inputs are left out: they travel as they came.
+    /// Every value that crosses a cut before the output, each once, and the names of those that FF does not take. The model's
+    /// inputs are the first: a request that goes to another host whole is encoded, too.
     pub(in crate::commands) fn places(&self) -> (Vec<Place>, Vec<String>) {
         let graph = self.graph();
         let flops: Vec<u64> = (0..graph.layers.len()).map(|layer| graph.flops(layer, &self.shapes)).collect();
         let (mut places, mut left_out) = (Vec::new(), Vec::new());
-        let mut seen: BTreeSet<ValueId> = graph.input_values.iter().copied().collect();
+        let mut seen: BTreeSet<ValueId> = BTreeSet::new();
         let mut names = BTreeSet::new();
-        let inner = graph.cuts.len().saturating_sub(1);
-        for (cut, crossing) in graph.cuts.iter().enumerate().take(inner).skip(1) {
-            for (at, id) in crossing.values.iter().enumerate() {
+        let before_output = graph.cuts.len().saturating_sub(1);
+        for (cut, crossing) in graph.cuts.iter().enumerate().take(before_output) {
+            for (at, id) in graph.entering(cut).iter().enumerate() {
                 let value = &graph.values[id.index()];
                 if matches!(value.source, Source::Constant(_)) || !seen.insert(*id) {
                     continue;
@@ -97,8 +97,12 @@ impl Net {
         (places, left_out)
     }
 
-    /// The values of a cut, for each row of inputs.
+    /// The values of a cut, for each row of inputs; at the first cut the inputs as the network takes them.
     pub(in crate::commands) fn head(&self, inputs: &[&Row], cut: usize) -> Result<Vec<Row>> {
+        if cut == 0 {
+            let row = |row: &&Row| row.iter().map(|tensor| self.normalized(tensor)).collect();
+            return inputs.iter().map(row).collect();
+        }
         self.rows(inputs, 0, cut, |rows| Ok(JobInput::Requests(rows.iter().copied().cloned().collect())))
     }
 
@@ -115,6 +119,14 @@ impl Net {
     /// The outputs of whole rows.
     pub(in crate::commands) fn whole(&self, inputs: &[&Row]) -> Result<Vec<Row>> {
         self.head(inputs, self.graph().cuts.len() - 1)
+    }
+
+    /// Pixels become what the network takes; only the image input has any.
+    fn normalized(&self, tensor: &HostTensor) -> Result<HostTensor> {
+        match self.model.pixels().filter(|_| tensor.data_type() == DataType::Uint8) {
+            Some(pixels) => Ok(bps_codec::normalized(tensor, &pixels.mean, &pixels.scale)?),
+            None => Ok(tensor.clone()),
+        }
     }
 
     fn rows(
@@ -176,18 +188,18 @@ mod tests {
     use bps_graph::Limits;
 
     #[test]
-    fn every_value_between_input_and_output_has_its_place_once() {
+    fn every_value_before_the_output_has_its_place_once() {
         let graph = Arc::new(Graph::parse(crate::local::DIGITS_ONNX, &Limits::default()).unwrap());
         let net = Net::load(graph.clone(), None, "cpu").unwrap();
         let (places, left_out) = net.places();
         let names: BTreeSet<&str> = places.iter().map(|p| p.name.as_str()).collect();
         assert_eq!((names.len(), left_out.len()), (places.len(), 0));
         let crossing: BTreeSet<ValueId> =
-            graph.cuts[1..graph.cuts.len() - 1].iter().flat_map(|cut| cut.values.clone()).collect();
-        let inputs = graph.input_values.iter().filter(|v| crossing.contains(v)).count();
-        assert_eq!((names.len(), net.classes()), (crossing.len() - inputs, Some(10)));
+            graph.cuts[..graph.cuts.len() - 1].iter().flat_map(|cut| cut.values.clone()).collect();
+        assert_eq!((names.len(), net.classes()), (crossing.len(), Some(10)));
+        assert_eq!((places[0].name.as_str(), places[0].cut, places[0].flops.0), ("input", 0, 0));
         let total = |p: &Place| p.flops.0 + p.flops.1;
-        assert!(places.iter().all(|p| total(p) == total(&places[0]) && p.cut > 0 && p.cut + 1 < graph.cuts.len()));
+        assert!(places.iter().all(|p| total(p) == total(&places[0]) && p.cut + 1 < graph.cuts.len()));
     }
 
     #[test]
@@ -197,11 +209,13 @@ mod tests {
         let inputs = super::super::made_up::rows(net.graph(), None, 5).unwrap();
         let inputs: Vec<&Row> = inputs.iter().collect();
         let whole = net.whole(&inputs).unwrap();
-        let place = &net.places().0[4];
-        let values = net.head(&inputs, place.cut).unwrap();
-        let parts = net.tail(place.cut, &values.iter().collect::<Vec<_>>()).unwrap();
-        assert_eq!(whole, parts);
-        assert_eq!(values[0][place.at].shape(), place.shape);
+        let (places, _) = net.places();
+        for place in [&places[0], &places[4]] {
+            let values = net.head(&inputs, place.cut).unwrap();
+            let parts = net.tail(place.cut, &values.iter().collect::<Vec<_>>()).unwrap();
+            assert_eq!(whole, parts, "{}", place.name);
+            assert_eq!(values[0][place.at].shape(), place.shape);
+        }
     }
 
     #[test]

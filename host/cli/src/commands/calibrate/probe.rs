@@ -157,7 +157,7 @@ mod tests {
         let onnx = bps_graph::build::with_weights(&b.write(0), &weights).unwrap();
         let graph = Arc::new(Graph::parse(&onnx, &Limits::default()).unwrap());
         let net = Net::load(graph, None, "cpu").unwrap();
-        let place = net.places().0[0].clone();
+        let place = net.places().0[1].clone();
         assert_eq!(place.shape, [1, 2, 4, 4]);
         let rows: Vec<Row> =
             (0..8).map(|row| vec![HostTensor::from_f32(vec![1, 2, 4, 4], &[3.0 + row as f32; 32]).unwrap()]).collect();

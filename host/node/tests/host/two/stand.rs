@@ -9,6 +9,7 @@ use bps_transport::{CarrierChoice, Identity, Peer, PeerStore, Quotas, Rights};
 use bps_types::{HostTensor, Nanos};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
 
 /// What differs between tests.
@@ -177,12 +178,12 @@ async fn start_server(wish: &Wish, at: SocketAddr, folder: &Path) -> Host {
     Host::start(config).await.expect("the server starts")
 }
 
-/// Every inner value of the model calibrated with noise, at one rate, and with directions that mean nothing: good enough to
+/// Every value before the output, the input among them, calibrated with noise, at one rate, and with directions that mean nothing: good enough to
 /// be used and to be told apart.
 pub(crate) fn calibration(graph: &Graph) -> Vec<u8> {
     let shapes = graph.row_shapes().expect("fixed extents");
     let mut cuts: Vec<ff::CutPackage> = Vec::new();
-    for id in graph.cuts[1..graph.cuts.len() - 1].iter().flat_map(|cut| &cut.values) {
+    for id in graph.cuts[..graph.cuts.len() - 1].iter().flat_map(|cut| &cut.values) {
         let (name, shape) = (&graph.values[id.index()].name, shapes.of(*id));
         if cuts.iter().any(|cut| cut.name() == name) {
             continue;
@@ -208,12 +209,16 @@ pub(crate) fn calibration(graph: &Graph) -> Vec<u8> {
     package.to_bytes().expect("a file")
 }
 
-/// A port that is free for both carriers.
+/// A port that is free for both carriers and stays so: it is below those that systems hand out to whoever dials, and every
+/// process of tests counts through some of its own.
 pub(crate) fn free_port() -> SocketAddr {
+    const FIRST: u16 = 12_000;
+    const EACH: u16 = 256;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let own = FIRST + (std::process::id() % 64) as u16 * EACH;
     loop {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let at = tcp.local_addr().expect("its number");
-        if UdpSocket::bind(at).is_ok() {
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, own + NEXT.fetch_add(1, Ordering::Relaxed) % EACH));
+        if TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok() {
             return at;
         }
     }

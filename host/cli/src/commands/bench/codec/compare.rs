@@ -87,7 +87,8 @@ fn chosen(subject: &Subject, names: &[String]) -> Result<Vec<Place>> {
         let known: Vec<String> = places.iter().map(|place| table::clean(&place.name)).collect();
         return Err(usage(format!("--at {stranger}: no such value; there are {}", known.join(", "))));
     }
-    let wanted = |place: &Place| names.is_empty() || names.contains(&place.name);
+    // The input has a comparison of its own, with codecs for images.
+    let wanted = |place: &Place| if names.is_empty() { place.cut > 0 } else { names.contains(&place.name) };
     Ok(places.into_iter().filter(wanted).collect())
 }
 
