@@ -24,11 +24,11 @@ Rivals
   Without --rivals FF stands against the other codecs of bps. A program that is named there speaks the protocol of
   tests/rivals/README.md over its stdin and stdout, so that you can measure FF with your own. The one that comes with bps:
 
-  python3 -m pip install -r tests/rivals/requirements.txt
-  bps bench codec models/digits --data digits --rivals \"python3 tests/rivals/rivals.py\" --plots plots/
+  python3 -m venv rivals && rivals/bin/pip install -r tests/rivals/requirements.txt
+  bps bench codec models/digits --data digits --rivals \"rivals/bin/python tests/rivals/rivals.py\" --plots plots/
 
 Speed
-  bps bench codec --speed --rivals \"python3 tests/rivals/rivals.py\"
+  bps bench codec --speed --rivals \"rivals/bin/python tests/rivals/rivals.py\"
   encodes and decodes a made-up activation of 64 x 112 x 112 elements (3.2 MB, smooth, half zeros) with one thread, in
   rounds in which all codecs take turns. That is minutes with everything of rivals.py; --only names a few.";
 

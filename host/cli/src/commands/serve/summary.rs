@@ -3,6 +3,7 @@
 use super::start::Addresses;
 use crate::admin::DEFAULT_ADMIN;
 use crate::config::Settings;
+use crate::state;
 use crate::table::{bytes, clean, short};
 use bps_node::{Host, IndexEntry, ModelState, ModelView, OwnPeerView, PeerView};
 use std::path::Path;
@@ -55,10 +56,20 @@ pub(super) fn text(
         None => "curl".into(),
     };
     lines.extend(ready.first().map_or_else(|| vec![format!("  {curl} {url}/v2")], |model| tries(model, &url, &curl)));
-    let there = addresses.admin.to_string();
-    let default = there == format!("http://{DEFAULT_ADMIN}");
-    lines.push(if default { "  bps policy list".into() } else { format!("  bps policy list --admin {there}") });
+    lines.push(format!("  bps policy list{}", admin_options(&addresses.admin.to_string(), token_file)));
     lines.join("\n")
+}
+
+/// What commands need to be told to find this host's admin interface and to be let in.
+fn admin_options(admin: &str, token_file: &Path) -> String {
+    let mut options = String::new();
+    if admin != format!("http://{DEFAULT_ADMIN}") {
+        options.push_str(&format!(" --admin {admin}"));
+    }
+    if state::default_token_file().as_deref() != Some(token_file) {
+        options.push_str(&format!(" --admin-token-file {}", token_file.display()));
+    }
+    options
 }
 
 /// Who this host is to others, and who they are.
@@ -151,6 +162,15 @@ mod tests {
         assert_eq!(said, "edge abababababababab (met at 0.0.0.0:7860); paired: none, see bps help pair");
         own.listening = None;
         assert!(others_line(&own, &[]).contains("(waits for the first pairing)"));
+    }
+
+    #[test]
+    fn a_host_elsewhere_says_how_it_is_reached() {
+        let said = admin_options("http://127.0.0.1:8011", Path::new("two/admin-token"));
+        assert_eq!(said, " --admin http://127.0.0.1:8011 --admin-token-file two/admin-token");
+        if let Some(home) = state::default_token_file() {
+            assert_eq!(admin_options(&format!("http://{DEFAULT_ADMIN}"), &home), "");
+        }
     }
 
     #[test]
