@@ -3,7 +3,9 @@
 //! **Goodput** is bytes over busy time, both as the receiver measured them (`arrivals.rs`) and both fading: with busy time,
 //! so that a drop shows within [`FADE_BUSY`] of traffic, and with idle time, so that an old figure gives way to probes.
 //! Where the link was never empty from one report to the next, which the sender knows, what arrived over that time is what it
-//! carries: a receiver whose core is busy finds all that has come at once, and would take that for speed.
+//! carries: a receiver whose core is busy finds all that has come at once, and would take that for speed. It was never empty
+//! where something is still on its way that was sent a round trip before the first of the two reports came: on an empty link
+//! it would have been there when that was written.
 //! **Round trip** is the least of the last seconds' pings, smoothed: whatever is above it is our own queue, which the
 //! backlog tells already. Unless the backlog does not explain it: where each of a second's pings took longer than that and
 //! what was queued before it, the way itself has become longer, and older pings are forgotten. **Clock offset** comes from
@@ -29,6 +31,10 @@ const RISE_NANOS: u64 = 2_000_000;
 const DRIFT_NANOS: u64 = 5_000_000;
 /// Pings that may be unanswered; ten a second are sent.
 const PENDING_MAX: usize = 64;
+/// What is sent within so long of the last is not remembered by itself.
+const SENT_GRAIN: Nanos = Nanos::from_millis(1);
+/// Sendings that are remembered: longer than any round trip that is worth planning for.
+const SENT_MAX: usize = 2_048;
 /// Assumed before anything was measured: 100 Mbit/s.
 const BYTES_PER_SECOND_GUESS: f32 = 12.5e6;
 /// Busy time below which a report says nothing about a speed.
@@ -37,9 +43,10 @@ const BUSY_MIN: Nanos = Nanos::from_micros(20);
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
     last: Progress,
-    /// When the last report came, and what had been accepted for sending by then.
+    /// What had been accepted for sending, and when: as far back as it is of use.
+    sent: VecDeque<(Nanos, u64)>,
+    /// When the last report came.
     heard: Nanos,
-    accepted: u64,
     /// What it said had arrived.
     received: u64,
     /// Of the last report that was worth something.
@@ -116,14 +123,35 @@ impl Gauge {
         }
     }
 
+    /// Something was sent, and with it so many bytes in all.
+    pub(crate) fn sent(&mut self, accepted: u64, now: Nanos) {
+        if self.sent.back().is_some_and(|(at, _)| now.since(*at) < SENT_GRAIN) {
+            return;
+        }
+        if self.sent.len() >= SENT_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((now, accepted));
+    }
+
+    /// Whether something was under way all the time since the last report, where this one says that so much is there.
+    fn was_never_empty(&mut self, gone: u64, accepted: u64) -> bool {
+        let Some(rtt) = self.rtt_nanos else { return false };
+        let by = self.heard.0.saturating_sub(rtt as u64);
+        while self.sent.get(1).is_some_and(|(at, _)| at.0 <= by) {
+            self.sent.pop_front();
+        }
+        // What was recalled meanwhile is not accepted any more.
+        self.sent.front().is_some_and(|(at, sent)| at.0 <= by && gone < accepted.min(*sent))
+    }
+
     /// The peer says what arrived, of so many bytes that were accepted. Sums that run backwards are ignored.
     pub(crate) fn progress(&mut self, report: &Progress, accepted: u64, now: Nanos) {
-        let before = (self.heard, self.accepted);
-        (self.heard, self.accepted) = (now, accepted);
         let gone = report.received.saturating_add(report.waived);
-        let (bytes, busy) = if before.0 > Nanos::ZERO && gone < before.1 {
-            // Of what had been accepted by the last report some is still on its way.
-            (report.received.checked_sub(self.received), now.since(before.0))
+        let is_full = self.was_never_empty(gone, accepted);
+        let before = std::mem::replace(&mut self.heard, now);
+        let (bytes, busy) = if is_full {
+            (report.received.checked_sub(self.received), now.since(before))
         } else {
             (report.busy_bytes.checked_sub(self.last.busy_bytes), report.busy.since(self.last.busy))
         };
@@ -193,15 +221,45 @@ mod tests {
     fn a_receiver_that_finds_everything_at_once_does_not_make_a_link_quicker() {
         // 10 Mbit/s that are never empty, at a receiver that reads 9.5 kB in 50 us whenever it has time.
         let (mut gauge, mut total, mut now) = (Gauge::default(), Progress::default(), Nanos::ZERO);
+        let token = gauge.ping(now, 0);
+        gauge.pong(token, now, now + Nanos::from_millis(1));
         for _ in 0..40 {
+            gauge.sent(total.received + 80_000, now);
             now += Nanos::from_millis(25);
             total.received += 31_250;
             total.busy_bytes += 31_250;
             total.busy += Nanos::from_micros(150);
-            gauge.progress(&total, total.received + 40_000, now);
+            gauge.progress(&total, total.received + 48_750, now);
         }
         let seen = gauge.bytes_per_second();
         assert!((1.2e6..1.4e6).contains(&seen), "{seen}");
+    }
+
+    #[test]
+    fn what_a_long_way_takes_does_not_make_a_link_slower() {
+        // 12.5 kB every 100 ms over 10 Mbit/s and 40 ms, so that something is under way for half of the time.
+        let (mut gauge, mut total, mut now) = (Gauge::default(), Progress::default(), Nanos::ZERO);
+        let token = gauge.ping(now, 0);
+        gauge.pong(token, now, now + Nanos::from_millis(80));
+        let mut accepted = 0;
+        for _ in 0..60 {
+            accepted += 12_500;
+            gauge.sent(accepted, now);
+            for ms in 1..=100 {
+                now += Nanos::from_millis(1);
+                // A report is 40 ms old when it comes.
+                if (80..90).contains(&ms) {
+                    total.received += 1_250;
+                    total.busy_bytes += 1_250;
+                    total.busy += Nanos::from_millis(1);
+                }
+                if ms % 5 == 0 {
+                    gauge.progress(&total, accepted, now);
+                }
+            }
+        }
+        let seen = gauge.bytes_per_second();
+        assert!((1.2e6..1.3e6).contains(&seen), "{seen}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod books;
 
+use crate::SendError;
 use crate::arrivals::Arrivals;
 use crate::gauge::Gauge;
 use crate::happening::{Estimate, Happening};
@@ -233,6 +234,13 @@ impl Session {
         let now = (self.clock)();
         let token = self.gauge.lock().ping(now, self.outbox.in_flight());
         let _ = self.outbox.push(&Message::Ping { token, at: now });
+    }
+
+    /// Accepts a message of this host's, or says why not; returns its frame's bytes.
+    pub(crate) fn send(&self, message: &Message) -> Result<u64, SendError> {
+        let bytes = self.outbox.push(message)?;
+        self.gauge.lock().sent(self.outbox.accepted(), (self.clock)());
+        Ok(bytes)
     }
 
     /// Tells the peer what came from it.

@@ -79,7 +79,7 @@ impl Transport {
     /// # Errors
     /// [`SendError::Full`] passes; the others are about the peer or the message.
     pub fn send(&self, peer: HostKey, message: Message) -> Result<u64, SendError> {
-        self.up(peer).ok_or(SendError::Down)?.outbox.push(&message)
+        self.up(peer).ok_or(SendError::Down)?.send(&message)
     }
 
     /// The answer to a dispatch of this host is no longer wanted. What has not been sent whole is dropped and never
