@@ -7,6 +7,7 @@ mod made_up;
 pub(super) mod measure;
 pub(super) mod net;
 mod plan;
+mod pooled;
 pub(super) mod probe;
 mod report;
 mod show;
@@ -51,7 +52,8 @@ Data
 
 How to read the table
   bits at 0.1, 0.5, 1: of an element, at the coarsest rate up to which at most so many points are lost. What is measured with
-  few rows is not exact: 0 lost of 256 rows means at most 1.5 points. `--show` has the intervals; hosts go by their upper ends.
+  few rows is not exact: 0 lost of 256 rows means at most 1.5 points, less where coarser rates lose little, too. `--show` has the
+  intervals; hosts go by their upper ends.
   int8-zstd needs no calibration: its bits, loss and error of the outputs, and the bits of FF at that error.
 
 Examples

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! For many differences that is the normal approximation. For none it is Wilson's upper bound `z^2 / (n + z^2)`: 0 of 256
-//! rows says "at most 1.5 points", not "nothing".
+//! rows says "at most 1.5 points", not "nothing". What other rates say as well is in [`pooled`](super::pooled).
 
 use bps_codec::ff::Loss;
 
@@ -86,6 +86,11 @@ fn top(answer: &Answer) -> Option<usize> {
         kept => kept,
     };
     (0..scores.len()).fold(None, better)
+}
+
+/// The upper end of the share of rows that change, where so many did.
+pub(super) fn changed_at_most(changed: usize, rows: usize) -> f32 {
+    interval(changed, 0, rows).high
 }
 
 /// Accuracy lost and its interval: see the module.

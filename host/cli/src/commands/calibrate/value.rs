@@ -11,7 +11,8 @@
 //!    error. FF-S is kept at all rates.
 //!
 //! A rate that was not measured has no output error, and the loss of the next coarser one that was; the coarsest ones have
-//! that of the last one that was. So no rate claims to lose less than was seen.
+//! that of the last one that was. So no rate claims to lose less than was seen. The upper ends of losses are those that all
+//! rates together allow, see [`pooled`](super::pooled).
 
 use super::choose;
 use super::data::even;
@@ -19,6 +20,7 @@ use super::loss::{Answer, Judge};
 use super::measure::{Effect, Trial, answers, shaped};
 use super::net::{Net, Place, Row};
 use super::plan::{COMPARED, Plan, Task};
+use super::pooled::Pooled;
 use super::{probe, slopes};
 use anyhow::{Context, Result};
 use bps_codec::ff::{self, Curve, CutPackage, Directions, Loss, Mode, Order, RATE_LIST, Weights};
@@ -152,7 +154,8 @@ impl Bench<'_> {
         }
         // FF-S is packed, and packed symbols do not cancel.
         let kept: &[Mode] = if directions.is_some() { &[] } else { &[Mode::Scalar] };
-        let package = entered(&package, modes, &effects, kept)?;
+        let pooled = Pooled::of(effects.values(), trial.rows.len());
+        let package = entered(&package, modes, &effects, pooled, kept)?;
         let package = if self.made_up { package.made_up()? } else { package };
         let points: Vec<choose::Point> = effects.values().map(|e| (e.bits, e.output_nmse)).collect();
         let weighted = weights.0.iter().map(|(mode, _)| *mode).collect();
@@ -282,16 +285,25 @@ fn walk<E>(
 }
 
 /// The loss of a rate: its own, that of the next coarser one, or of the coarsest that was measured.
-fn loss_of(effects: &Effects, mode: Mode, q: u8) -> Option<Loss> {
+fn loss_of(effects: &Effects, pooled: Option<Pooled>, mode: Mode, q: u8) -> Option<Loss> {
     let measured = || effects.range((mode, 0)..=(mode, u8::MAX)).map(|((_, q), effect)| (*q, effect));
-    let next = measured().find(|(other, _)| *other >= q);
-    next.or_else(|| measured().next_back()).and_then(|(_, effect)| effect.loss)
+    let Some((_, effect)) = measured().find(|(other, _)| *other >= q) else {
+        return measured().next_back().and_then(|(_, effect)| effect.loss);
+    };
+    let loss = effect.loss?;
+    Some(pooled.map_or(loss, |pooled| pooled.tightened(loss, effect.output_nmse)))
 }
 
 /// What was measured goes into the curves, and the best mode of each rate is entered; `kept` ones stay at all rates.
-fn entered(package: &CutPackage, modes: &[Mode], effects: &Effects, kept: &[Mode]) -> Result<CutPackage> {
+fn entered(
+    package: &CutPackage,
+    modes: &[Mode],
+    effects: &Effects,
+    pooled: Option<Pooled>,
+    kept: &[Mode],
+) -> Result<CutPackage> {
     let with = package.with_curves(|mode, q, curve| {
-        let curve = Curve { loss: loss_of(effects, mode, q), ..curve };
+        let curve = Curve { loss: loss_of(effects, pooled, mode, q), ..curve };
         match effects.get(&(mode, q)) {
             None => curve,
             Some(e) => Curve { bits_mean: e.bits, bits_p95: e.bits_p95, output_nmse: Some(e.output_nmse), ..curve },

@@ -25,7 +25,7 @@ fn no_rate_claims_to_lose_less_than_was_seen() {
         ((Mode::Scalar, 16), effect(1e-2, 0.02)),
         ((Mode::Haar1, 12), effect(1e-2, 0.3)),
     ]);
-    let of = |mode, q| loss_of(&effects, mode, q).map(|loss| loss.mean);
+    let of = |mode, q| loss_of(&effects, None, mode, q).map(|loss| loss.mean);
     let table = [(0, 0.0), (8, 0.0), (10, 0.02), (16, 0.02), (30, 0.02)];
     assert!(table.iter().all(|(q, loss)| of(Mode::Scalar, *q) == Some(*loss)));
     assert_eq!((of(Mode::Haar1, 30), of(Mode::Haar2, 8)), (Some(0.3), None));
