@@ -197,7 +197,7 @@ mod tests {
         let crossing: BTreeSet<ValueId> =
             graph.cuts[..graph.cuts.len() - 1].iter().flat_map(|cut| cut.values.clone()).collect();
         assert_eq!((names.len(), net.classes()), (crossing.len(), Some(10)));
-        assert_eq!((places[0].name.as_str(), places[0].cut, places[0].flops.0), ("input", 0, 0));
+        assert_eq!((places[0].name.as_str(), places[0].cut, places[0].flops.0), ("pixels", 0, 0));
         let total = |p: &Place| p.flops.0 + p.flops.1;
         assert!(places.iter().all(|p| total(p) == total(&places[0]) && p.cut + 1 < graph.cuts.len()));
     }

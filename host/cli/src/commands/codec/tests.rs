@@ -270,7 +270,9 @@ fn a_software_device_makes_what_the_processor_makes() {
         let with = if codec.contains("net.ff") { " --package net.ff" } else { "" };
         desk.decode(&format!("out.bpsc -o back.npy --device software{with}")).unwrap();
         let seen = difference::difference(&desk.tensor("maps.npy"), &desk.tensor("back.npy")).unwrap();
-        assert!(seen.nmse.unwrap() < 0.02, "{codec}: {seen:?}");
+        // Steps of ff-c are twice as large, for errors that cancel.
+        let most = if codec.starts_with("ff-c") { 0.08 } else { 0.02 };
+        assert!(seen.nmse.unwrap() < most, "{codec}: {seen:?}");
     }
 }
 
