@@ -88,7 +88,7 @@ mod transform;
 mod writer;
 
 pub use assumed::{ASSUMED_HAAR, ASSUMED_SCALAR, RATE_LIST, curve_for, mode_for, package_for, settings_of};
-pub use calibrate::{Calibration, Weights, calibrate};
+pub use calibrate::{Calibration, Weights, calibrate, rows_together};
 pub use cut::{Curve, CutPackage, Loss, Origin};
 pub use directions::Directions;
 pub use disturb::{disturb, planes};

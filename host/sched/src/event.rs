@@ -285,7 +285,7 @@ pub struct Forward {
     pub priority: u8,
     /// What the other hosts are to call it by.
     pub trace: Trace,
-    /// What becomes of an input that turns out large, where it is not encoded yet; none: it travels as it is.
+    /// What becomes of an input that turns out large, where it is not encoded yet; none: it travels as planned.
     pub cap: Option<Cap>,
 }
 

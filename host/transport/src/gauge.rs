@@ -5,7 +5,8 @@
 //! Where the link was never empty from one report to the next, which the sender knows, what arrived over that time is what it
 //! carries: a receiver whose core is busy finds all that has come at once, and would take that for speed. It was never empty
 //! where something is still on its way that was sent a round trip before the first of the two reports came: on an empty link
-//! it would have been there when that was written.
+//! it would have been there when that was written. That round trip is one of pings with nothing before them: others wait in
+//! the very queue that is looked for.
 //! **Round trip** is the least of the last seconds' pings, smoothed: whatever is above it is our own queue, which the
 //! backlog tells already. Unless the backlog does not explain it: where each of a second's pings took longer than that and
 //! what was queued before it, the way itself has become longer, and older pings are forgotten. **Clock offset** comes from
@@ -62,6 +63,8 @@ pub(crate) struct Gauge {
     /// Those of the last moments: when, and the round trip less the queue.
     recent: VecDeque<(Nanos, Nanos)>,
     rtt_nanos: Option<f64>,
+    /// Round trip of pings with nothing queued before them.
+    way_nanos: Option<f64>,
 }
 
 impl Gauge {
@@ -89,6 +92,11 @@ impl Gauge {
         self.pings.push_back((now, rtt, offset));
         while self.pings.len() > 1 && self.pings.front().is_some_and(|(at, ..)| now.since(*at) > PING_WINDOW) {
             self.pings.pop_front();
+        }
+        if queued == Nanos::ZERO {
+            // A shorter one is believed at once, a longer one may have been delayed.
+            let seen = rtt.0 as f64;
+            self.way_nanos = Some(self.way_nanos.map_or(seen, |way| seen.min(way + (seen - way) / 4.0)));
         }
         self.notice_rise(now, Nanos(rtt.0.saturating_sub(queued.0)));
         if let Some((_, least, _)) = self.pings.front() {
@@ -120,28 +128,33 @@ impl Gauge {
         if self.recent.len() >= RISE_PINGS && is_longer {
             self.pings.retain(|(at, ..)| now.since(*at) <= RISE_WINDOW);
             self.rtt_nanos = None;
+            self.way_nanos = Some(least as f64);
         }
     }
 
     /// Something was sent, and with it so many bytes in all.
     pub(crate) fn sent(&mut self, accepted: u64, now: Nanos) {
-        if self.sent.back().is_some_and(|(at, _)| now.since(*at) < SENT_GRAIN) {
-            return;
-        }
-        if self.sent.len() >= SENT_MAX {
+        let before = self.sent.len().checked_sub(2).map(|at| self.sent[at].0);
+        if before.is_some_and(|at| now.since(at) < SENT_GRAIN) {
+            self.sent.pop_back();
+        } else if self.sent.len() >= SENT_MAX {
             self.sent.pop_front();
         }
         self.sent.push_back((now, accepted));
     }
 
+    /// Something that was sent will not arrive: what is remembered of sendings holds no longer.
+    pub(crate) fn recalled(&mut self) {
+        self.sent.clear();
+    }
+
     /// Whether something was under way all the time since the last report, where this one says that so much is there.
     fn was_never_empty(&mut self, gone: u64, accepted: u64) -> bool {
-        let Some(rtt) = self.rtt_nanos else { return false };
-        let by = self.heard.0.saturating_sub(rtt as u64);
+        let Some(way) = self.way_nanos else { return false };
+        let by = self.heard.0.saturating_sub(way as u64);
         while self.sent.get(1).is_some_and(|(at, _)| at.0 <= by) {
             self.sent.pop_front();
         }
-        // What was recalled meanwhile is not accepted any more.
         self.sent.front().is_some_and(|(at, sent)| at.0 <= by && gone < accepted.min(*sent))
     }
 
@@ -149,6 +162,10 @@ impl Gauge {
     pub(crate) fn progress(&mut self, report: &Progress, accepted: u64, now: Nanos) {
         let gone = report.received.saturating_add(report.waived);
         let is_full = self.was_never_empty(gone, accepted);
+        if is_full && now.since(self.heard) < BUSY_MIN {
+            // Read together with the last one: what it brings counts with the next.
+            return;
+        }
         let before = std::mem::replace(&mut self.heard, now);
         let (bytes, busy) = if is_full {
             (report.received.checked_sub(self.received), now.since(before))
@@ -233,6 +250,54 @@ mod tests {
         }
         let seen = gauge.bytes_per_second();
         assert!((1.2e6..1.4e6).contains(&seen), "{seen}");
+    }
+
+    #[test]
+    fn a_queue_that_stands_hides_neither_itself_nor_reports_that_come_together() {
+        // 10 Mbit/s with 50 kB always under way: pings wait 40 ms behind them, reports come in pairs.
+        let (mut gauge, mut total, mut now) = (Gauge::default(), Progress::default(), Nanos::ZERO);
+        let token = gauge.ping(now, 0);
+        gauge.pong(token, now, now + Nanos::from_millis(1));
+        for round in 0..2_000u64 {
+            now += Nanos::from_millis(8);
+            for part in 0..2 {
+                total.received += 5_000;
+                total.busy_bytes += 5_000;
+                total.busy += Nanos::from_micros(25);
+                gauge.progress(&total, total.received + 50_000, now + Nanos::from_micros(part));
+            }
+            gauge.sent(total.received + 50_000, now);
+            if round % 12 == 0 {
+                let token = gauge.ping(now, 50_000);
+                assert!(gauge.pong(token, now, now + Nanos::from_millis(40)));
+            }
+        }
+        let seen = gauge.bytes_per_second();
+        assert!((1.2e6..1.3e6).contains(&seen), "{seen}");
+    }
+
+    #[test]
+    fn what_was_recalled_is_not_waited_for() {
+        let (mut gauge, mut total, mut now) = (Gauge::default(), Progress::default(), Nanos::ZERO);
+        let token = gauge.ping(now, 0);
+        gauge.pong(token, now, now + Nanos::from_millis(1));
+        stream(&mut gauge, &mut total, &mut now, 12_500, 1_000);
+        total.received = total.busy_bytes;
+        let before = total.received;
+        for n in 1..=4 {
+            now += Nanos::from_millis(3);
+            gauge.sent(before + 25_000 * n, now);
+        }
+        // Two of the four are recalled, two arrive; after a pause 60 kB more.
+        gauge.recalled();
+        for (ms, bytes, accepted) in [(10, 50_000, 50_000), (2_000, 12_500, 110_000)] {
+            now += Nanos::from_millis(ms);
+            total.received += bytes;
+            total.busy_bytes += bytes;
+            total.busy += Nanos::from_micros(bytes * 80 / 1_000);
+            gauge.progress(&total, before + accepted, now);
+        }
+        assert!((11e6..14e6).contains(&gauge.bytes_per_second()), "{}", gauge.bytes_per_second());
     }
 
     #[test]

@@ -243,6 +243,15 @@ impl Session {
         Ok(bytes)
     }
 
+    /// Gives up a dispatch of this host's, or tells the peer where it has been sent whole.
+    pub(crate) fn recall(&self, dispatch: u64) {
+        if self.outbox.recall(dispatch) {
+            return self.gauge.lock().recalled();
+        }
+        // A link too full for this recalls nothing; the answer will be dropped.
+        let _ = self.outbox.push(&Message::Recall { dispatch });
+    }
+
     /// Tells the peer what came from it.
     fn report(&self, arrivals: &Arrivals) {
         if let Some(progress) = arrivals.report() {

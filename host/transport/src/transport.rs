@@ -85,11 +85,8 @@ impl Transport {
     /// The answer to a dispatch of this host is no longer wanted. What has not been sent whole is dropped and never
     /// arrives; otherwise the peer is told by a [`Message::Recall`].
     pub fn recall(&self, peer: HostKey, dispatch: u64) {
-        if let Some(session) = self.up(peer)
-            && !session.outbox.recall(dispatch)
-        {
-            // A link too full for this recalls nothing; the answer will be dropped.
-            let _ = session.outbox.push(&Message::Recall { dispatch });
+        if let Some(session) = self.up(peer) {
+            session.recall(dispatch);
         }
     }
 

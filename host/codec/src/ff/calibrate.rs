@@ -20,8 +20,11 @@ const PRIOR_SYMBOLS: f64 = 8.0;
 /// The step of rate 0, as a share of the activations' root mean square. Errors that cancel may be larger: four rates.
 const FINEST: f32 = 1.0 / 32.0;
 const FINEST_CANCELLING: f32 = 1.0 / 16.0;
-/// Rows whose frames are made to see their sizes.
-const SIZED_ROWS_MAX: usize = 32;
+/// Frames that are made to see their sizes.
+const SIZED_FRAMES_MAX: usize = 32;
+/// So many elements make a frame whose head does not count, and no more rows travel together where they are few.
+const FRAME_ELEMENTS: usize = 4_096;
+const FRAME_ROWS_MAX: usize = 8;
 
 /// How much an error in each band costs at the network's end: for some modes a list, band after band, channels inside.
 /// Modes without one get the same step everywhere.
@@ -183,20 +186,27 @@ fn multipliers(weights: Option<&[f32]>, bands: usize, channels: usize) -> Result
     Ok(raw.iter().map(|m| (m / scale).clamp(1.0 / MULTIPLIER_MAX, MULTIPLIER_MAX)).collect())
 }
 
+/// Rows of so many elements that share a frame where sizes are measured: small ones travel together between hosts.
+pub fn rows_together(elements: usize) -> usize {
+    (FRAME_ELEMENTS / elements.max(1)).clamp(1, FRAME_ROWS_MAX)
+}
+
 /// Enters the sizes of real frames and the best modes.
 fn with_sizes(cut: CutPackage, dims: Dims, rows: &[&[[u8; 4]]]) -> Result<CutPackage, FfError> {
-    let shape = [1, dims.channels, dims.height, dims.width];
-    let stride = rows.len().div_ceil(SIZED_ROWS_MAX).max(1);
+    let frames: Vec<_> = rows.chunks(rows_together(dims.row_elements())).collect();
+    let stride = frames.len().div_ceil(SIZED_FRAMES_MAX).max(1);
     let mut data = CutData::clone(&cut.data);
     let mut least = [f64::INFINITY; RATES];
     for mode in &mut data.modes {
         for rate in &mut mode.rates {
             let settings = Settings { package: Some(&cut), ..Settings::new(mode.mode, rate.q) };
             let mut sizes = Vec::new();
-            for row in rows.iter().step_by(stride) {
-                let row = HostTensor::new(DataType::Fp32, shape.to_vec(), row.as_flattened().to_vec().into())
+            for rows in frames.iter().step_by(stride) {
+                let shape = vec![rows.len(), dims.channels, dims.height, dims.width];
+                let rows = HostTensor::new(DataType::Fp32, shape, rows.concat().as_flattened().to_vec().into())
                     .map_err(|e| FfError::Calibration { what: "samples", message: e.to_string() })?;
-                sizes.push(8.0 * encode(&settings, &row)?.len() as f32 / dims.row_elements() as f32);
+                let elements = rows.rows() * dims.row_elements();
+                sizes.push(8.0 * encode(&settings, &rows)?.len() as f32 / elements as f32);
             }
             sizes.sort_by(f32::total_cmp);
             rate.curve.bits_mean = sizes.iter().sum::<f32>() / sizes.len() as f32;

@@ -52,7 +52,7 @@ pub struct Loss {
 /// What a mode costs at a rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
-    /// Bits an element with rANS, frame included: mean over calibration rows, each in a frame of its own.
+    /// Bits an element with rANS, frame included: mean over calibration rows, small ones in a frame with others.
     pub bits_mean: f32,
     /// The 95th percentile of the same.
     pub bits_p95: f32,

@@ -107,7 +107,7 @@ pub struct PeerModelView {
     /// Whether it is here too.
     pub shared: SharedModel,
     /// Of a model that is here too and that one of the two hosts has a calibration of: whether both have the same. FF uses
-    /// none otherwise.
+    /// none while any two hosts that run it differ.
     pub same_calibration: Option<bool>,
     /// Whether this host may fetch it.
     pub exportable: bool,

@@ -114,22 +114,24 @@ fn with_codec(mut bench: Bench) -> Bench {
             values,
         })
     };
-    let every_cut = |rates: [f32; 4]| rates.repeat(3);
-    bench.feed(table(TableKind::CodecLossPpm, 17, [3, 4], every_cut([100.0, 200.0, 400.0, 600.0])));
-    bench.feed(table(TableKind::CodecBits, 17, [3, 4], every_cut([16.0, 8.0, 4.0, 2.0])));
+    // At the input half of what they lose, and a tenth of the size, at the value between.
+    let losses = [[50.0, 100.0, 200.0, 300.0], [100.0, 200.0, 400.0, 600.0], [0.0; 4]].concat();
+    let bits = [[1_600.0, 800.0, 400.0, 200.0], [16_000.0, 8_000.0, 4_000.0, 2_000.0], [0.0; 4]].concat();
+    bench.feed(table(TableKind::CodecLossPpm, 17, [3, 4], losses));
+    bench.feed(table(TableKind::CodecBits, 17, [3, 4], bits));
     bench
 }
 
 #[test]
 fn what_leaves_has_a_cap_as_coarse_as_the_budget_allows() {
-    let wanted = Some(Cap { bytes: 1_024, coarsest: 4 });
     let mut bench = with_codec(Bench::linked(splits_coded));
     bench.submit(None);
     let leave = bench.runs[0].leave.expect("its output goes there");
-    assert_eq!((leave.codec, leave.rate, leave.cap), (17, 2, wanted));
+    // Six bytes are one element and a half, of 8,000 bits each at rate 2; twice that is too much.
+    assert_eq!((leave.codec, leave.rate, leave.cap), (17, 2, Some(Cap { bytes: 3_000, coarsest: 4 })));
     let mut bench = with_codec(Bench::linked(goes_there_coded));
     bench.submit(None);
-    assert_eq!(bench.forwards[0].cap, wanted, "an input, too");
+    assert_eq!(bench.forwards[0].cap.map(|cap| cap.coarsest), Some(6), "an input, too");
 }
 
 #[test]

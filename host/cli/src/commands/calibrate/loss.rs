@@ -88,9 +88,10 @@ fn top(answer: &Answer) -> Option<usize> {
     (0..scores.len()).fold(None, better)
 }
 
-/// The upper end of the share of rows that change, where so many did.
-pub(super) fn changed_at_most(changed: usize, rows: usize) -> f32 {
-    interval(changed, 0, rows).high
+/// The ends of the share of rows that change, where so many did.
+pub(super) fn changed_between(changed: usize, rows: usize) -> (f32, f32) {
+    let Loss { low, high, .. } = interval(changed, 0, rows);
+    (low.max(0.0), high)
 }
 
 /// Accuracy lost and its interval: see the module.

@@ -1,7 +1,7 @@
 //! What a codec at one value does to the model's answers.
 
 use super::loss::{Answer, Judge, output_error};
-use super::net::{Net, Place, Row};
+use super::net::{Net, Place, Row, join};
 use anyhow::{Result, anyhow};
 use bps_codec::ff::{self, CutPackage, Loss, Mode, Order, Settings};
 use bps_types::HostTensor;
@@ -25,7 +25,7 @@ pub(in crate::commands) struct Trial<'a> {
 /// What a codec does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Effect {
-    /// Bits of an element, each row in a frame of its own: the mean.
+    /// Bits of an element, small rows in a frame with others: the mean.
     pub(super) bits: f32,
     /// The 95th percentile of the same.
     pub(super) bits_p95: f32,
@@ -50,14 +50,23 @@ pub(in crate::commands) struct Judged {
 
 impl Trial<'_> {
     /// Sends the value of each row through a codec, and the rows on through the rest of the model. `code` gives what is
-    /// decoded and the bytes that travelled.
+    /// decoded and the bytes that travelled. Small rows travel together, as they do between hosts, and share a frame's head.
     pub(super) fn effect(&self, code: impl Fn(&HostTensor) -> Result<(HostTensor, usize)> + Sync) -> Result<Effect> {
-        let place = self.place;
-        let coded = each(&self.rows, |row| code(&shaped(&row[place.at], place)?))?;
-        let mut sizes: Vec<f32> =
-            coded.iter().map(|(_, bytes)| 8.0 * *bytes as f32 / place.elements().max(1) as f32).collect();
+        let (place, elements) = (self.place, self.place.elements().max(1));
+        let together = if self.net.graph().batchable { ff::rows_together(elements) } else { 1 };
+        let frames: Vec<&[&Row]> = self.rows.chunks(together).collect();
+        let coded = each(&frames, |rows| {
+            let values = rows.iter().map(|row| shaped(&row[place.at], place)).collect::<Result<Vec<_>>>()?;
+            let (value, bytes) = code(&join(&values.iter().collect::<Vec<_>>())?)?;
+            let values: Vec<HostTensor> = match rows.len() {
+                1 => vec![value],
+                count => (0..count).map(|row| value.slice_rows(row..row + 1)).collect(),
+            };
+            Ok((values, 8.0 * bytes as f32 / (rows.len() * elements) as f32))
+        })?;
+        let mut sizes: Vec<f32> = coded.iter().flat_map(|(values, bits)| vec![*bits; values.len()]).collect();
         sizes.sort_by(f32::total_cmp);
-        let values: Vec<HostTensor> = coded.into_iter().map(|(value, _)| value).collect();
+        let values: Vec<HostTensor> = coded.into_iter().flat_map(|(values, _)| values).collect();
         let Judged { output_nmse, loss, changed } = self.judged(&values)?;
         Ok(Effect {
             bits: sizes.iter().sum::<f32>() / sizes.len().max(1) as f32,

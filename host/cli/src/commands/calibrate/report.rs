@@ -177,7 +177,7 @@ impl Report {
             [] => String::new(),
             names => format!("FF does not take: {}\n", table::clean(&names.join(", "))),
         };
-        let least = self.least_loss.map_or_else(String::new, |loss| {
+        let least = self.least_loss.filter(|loss| *loss >= 1e-4).map_or_else(String::new, |loss| {
             format!(
                 "hosts count with the upper ends of intervals, here {:.2} points or more: with a smaller --max-accuracy-loss they \
                  use none of this; more --rows make intervals smaller\n",

@@ -154,7 +154,7 @@ impl Bench<'_> {
         }
         // FF-S is packed, and packed symbols do not cancel.
         let kept: &[Mode] = if directions.is_some() { &[] } else { &[Mode::Scalar] };
-        let pooled = Pooled::of(effects.values(), trial.rows.len());
+        let pooled = Pooled::of(&effects.values().collect::<Vec<_>>(), trial.rows.len());
         let package = entered(&package, modes, &effects, pooled, kept)?;
         let package = if self.made_up { package.made_up()? } else { package };
         let points: Vec<choose::Point> = effects.values().map(|e| (e.bits, e.output_nmse)).collect();

@@ -110,7 +110,7 @@ async fn images_travel_with_every_codec_as_bytes_and_as_numbers() {
     for input in [bytes, image(3, 2)] {
         let whole = values(&infer(&two.edge, input.clone()).await.unwrap());
         let largest = whole.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-        // What needs a calibration is not for inputs.
+        // Without a calibration.
         for codec in bps_codec::codecs().iter().filter(|codec| codec.id != bps_codec::ff::ID_CANCELLING) {
             two.split(0, codec.id, codec.rates.last().copied().filter(|_| codec.for_input).unwrap_or(0)).await;
             let there = values(&infer(&two.edge, input.clone()).await.unwrap());
