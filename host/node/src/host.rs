@@ -212,7 +212,7 @@ fn assemble(mut config: HostConfig) -> Result<Host, HostError> {
     let metrics = Arc::new(Metrics::new(&names));
     let (log, recording) = config.record.as_deref().map(record::open).transpose()?.unzip();
     let queue_bounds = (config.sched.queue_requests_max, config.sched.queue_bytes_max);
-    let scheduler = Scheduler::new(config.sched, clock::now, log);
+    let scheduler = Scheduler::new(config.sched, clock::STOPWATCH, log);
     let (builder, messages) = policies::channel();
     let parts = Parts { scheduler, engine: engine.clone(), metrics: metrics.clone(), builder: builder.clone() };
     let dispatcher = Dispatcher::start(parts)?;

@@ -51,7 +51,7 @@ const HISTOGRAMS: [(&str, &str, &[f64]); 5] = [
     ("bps_batch_rows", "Rows executed together", &ROWS),
     ("bps_request_seconds", "From a request's arrival to its answer", &SECONDS),
     ("bps_wait_seconds", "From a request's arrival to its first execution", &SECONDS),
-    ("bps_decide_seconds", "Duration of a policy's decide call", &SHORT_SECONDS),
+    ("bps_decide_seconds", "Processor time of a policy's decide call", &SHORT_SECONDS),
     ("bps_swap_pause_seconds", "How long dispatching stood still for a swap", &SHORT_SECONDS),
 ];
 

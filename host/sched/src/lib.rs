@@ -6,7 +6,7 @@
 //!
 //! **Invariants.**
 //! - Reads no clock, opens no socket, starts no thread, draws no random number, iterates no `HashMap`: the same events at
-//!   the same times give the same actions. The one exception, the measured duration of a policy call, is handed in as a
+//!   the same times give the same actions. The one exception, what a policy call takes, is handed in as a
 //!   [`Stopwatch`] and steers nothing but the slow-policy rule, which a simulator leaves out by handing in a still one.
 //! - A policy's decision is an untrusted proposal; only a checked [`Plan`] is executed.
 //! - Custody: after every event, `submitted = answered + failed + shed + expired + cancelled + waiting + running`

@@ -111,8 +111,20 @@ impl Fault {
     }
 }
 
-/// Reads a clock that only measures: how long a policy call took. A simulator hands in `|| Nanos::ZERO`.
-pub type Stopwatch = fn() -> Nanos;
+/// Clocks that only measure what a policy takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch {
+    /// Time that passes.
+    pub time: fn() -> Nanos,
+    /// Processor time of the calling thread: what a call takes of it is the policy's doing, and where a core is shared with
+    /// executions that is a small part of the time that passes.
+    pub work: fn() -> Nanos,
+}
+
+impl Stopwatch {
+    /// Stands still: for simulators and tests.
+    pub const STILL: Self = Self { time: || Nanos::ZERO, work: || Nanos::ZERO };
+}
 
 /// One line of a recording: every guest call in order with its result, and every receipt.
 #[derive(Clone, Debug)]

@@ -171,9 +171,9 @@ impl PolicySlot {
     ) -> (Decision, Author, Vec<Action>) {
         let mut actions = self.catch_up(now, config);
         if let Some(active) = &mut self.active {
-            let started = (self.stopwatch)();
+            let started = (self.stopwatch.work)();
             let result = active.policy.decide(snapshot);
-            let took = (self.stopwatch)().since(started);
+            let took = (self.stopwatch.work)().since(started);
             let author = active.author.clone();
             if self.decide_times.len() < DECIDE_TIMES_MAX {
                 self.decide_times.push_back((author.generation, took));
@@ -220,7 +220,7 @@ impl PolicySlot {
             let left = until.since(now);
             return self.refused(&candidate, format!("quarantined for another {left}: {reason}"));
         }
-        let started = (self.stopwatch)();
+        let started = (self.stopwatch.time)();
         let stale = candidate.briefing.version != self.briefing.version;
         if stale && let Err(fault) = self.briefing.clone().tell(candidate.policy.as_mut()) {
             return self.refused(&candidate, format!("briefing: {fault}"));
@@ -256,7 +256,7 @@ impl PolicySlot {
         self.generation = generation;
         let incumbent = self.install(*candidate, generation, now);
         let mut report = self.report(incumbent, carried, None);
-        report.pause = (self.stopwatch)().since(started);
+        report.pause = (self.stopwatch.time)().since(started);
         report
     }
 

@@ -2,7 +2,7 @@
 
 use bps_sched::{
     Action, Candidate, Config, Event, Failure, FailureKind, Fault, FaultClass, Policy, Refusal, Request,
-    RollbackReason, Run, Scheduler, SlotState, SwapReport, World,
+    RollbackReason, Run, Scheduler, SlotState, Stopwatch, SwapReport, World,
 };
 use bps_types::policy::{
     CodecInfo, Decision, DeviceInfo, DeviceKind, Dispatch, HostInfo, Manifest, ModelInfo, Origin, Outcome, Selection,
@@ -93,7 +93,7 @@ struct Bench {
 impl Bench {
     fn new(config: Config) -> Self {
         let mut bench = Self {
-            scheduler: Scheduler::new(config, || Nanos::ZERO, None),
+            scheduler: Scheduler::new(config, Stopwatch::STILL, None),
             now: Nanos::ZERO,
             asked: 0,
             runs: vec![],

@@ -6,7 +6,7 @@ use crate::setup::{Setup, SimDevice};
 use crate::workload::Arrival;
 use bps_sched::{
     Action, Advance, Candidate, Crossing, Event, Failure, FailureKind, Forward, Next, PlanStage, Rejection, Request,
-    Run, Scheduler, StageTime, Standing,
+    Run, Scheduler, StageTime, Standing, Stopwatch,
 };
 use bps_types::{ArrivalId, DeviceId, ExecutionId, HostId, ModelId, Nanos};
 use std::cmp::Reverse;
@@ -95,7 +95,7 @@ impl Simulation {
     pub fn new(setup: Setup) -> Self {
         let lane = |_: &SimDevice| Lane { up: true, free_at: Nanos::ZERO, running: BTreeSet::new() };
         let host = |_: &String| Host {
-            scheduler: Scheduler::new(setup.config.clone(), || Nanos::ZERO, None),
+            scheduler: Scheduler::new(setup.config.clone(), Stopwatch::STILL, None),
             wake: None,
             guests: BTreeMap::new(),
         };

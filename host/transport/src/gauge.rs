@@ -6,7 +6,10 @@
 //! carries: a receiver whose core is busy finds all that has come at once, and would take that for speed. It was never empty
 //! where something is still on its way that was sent a round trip before the first of the two reports came: on an empty link
 //! it would have been there when that was written. That round trip is one of pings with nothing before them: others wait in
-//! the very queue that is looked for.
+//! the very queue that is looked for. Where the link does fall empty in between, that deception has a bound, too: of a message
+//! that set out on an empty link the sender sees how long it took until the peer reported it whole. The quickest of the last
+//! ones, its bytes over that time less the round trip, is about what the link carries if that is slow, and it carries no
+//! more than half as much again.
 //! **Round trip** is the least of the last seconds' pings, smoothed: whatever is above it is our own queue, which the
 //! backlog tells already. Unless the backlog does not explain it: where each of a second's pings took longer than that and
 //! what was queued before it, the way itself has become longer, and older pings are forgotten. **Clock offset** comes from
@@ -32,6 +35,14 @@ const RISE_NANOS: u64 = 2_000_000;
 const DRIFT_NANOS: u64 = 5_000_000;
 /// Pings that may be unanswered; ten a second are sent.
 const PENDING_MAX: usize = 64;
+/// A message of fewer bytes says nothing of a speed; of one that takes less time than this, how long its reports took says
+/// more, and a link that quick deceives nobody.
+const TRANSIT_BYTES_MIN: u64 = 4 << 10;
+const TRANSIT_MIN: Nanos = Nanos::from_millis(3);
+/// How long the quickest counts.
+const TRANSIT_WINDOW: Nanos = Nanos::from_secs(4);
+/// What a link may carry beyond the quickest message.
+const TRANSIT_MARGIN: f64 = 1.5;
 /// What is sent within so long of the last is not remembered by itself.
 const SENT_GRAIN: Nanos = Nanos::from_millis(1);
 /// Sendings that are remembered: longer than any round trip that is worth planning for.
@@ -46,6 +57,10 @@ pub(crate) struct Gauge {
     last: Progress,
     /// What had been accepted for sending, and when: as far back as it is of use.
     sent: VecDeque<(Nanos, u64)>,
+    /// The message that set out on an empty link last, until it is there: when, behind how many bytes, and its end.
+    under_way: Option<(Nanos, u64, u64)>,
+    /// Bytes a second of those that arrived, each better than all after it, and when; none: too quick to tell.
+    transits: VecDeque<(Nanos, Option<f64>)>,
     /// When the last report came.
     heard: Nanos,
     /// What it said had arrived.
@@ -132,8 +147,11 @@ impl Gauge {
         }
     }
 
-    /// Something was sent, and with it so many bytes in all.
-    pub(crate) fn sent(&mut self, accepted: u64, now: Nanos) {
+    /// So many bytes were sent, and with them so many in all.
+    pub(crate) fn sent(&mut self, bytes: u64, accepted: u64, in_flight: u64, now: Nanos) {
+        if in_flight <= bytes && bytes >= TRANSIT_BYTES_MIN {
+            self.under_way = Some((now, accepted.saturating_sub(bytes), accepted));
+        }
         let before = self.sent.len().checked_sub(2).map(|at| self.sent[at].0);
         if before.is_some_and(|at| now.since(at) < SENT_GRAIN) {
             self.sent.pop_back();
@@ -146,6 +164,24 @@ impl Gauge {
     /// Something that was sent will not arrive: what is remembered of sendings holds no longer.
     pub(crate) fn recalled(&mut self) {
         self.sent.clear();
+        self.under_way = None;
+    }
+
+    /// Notes how quick the message was that set out on an empty link, once it is there.
+    fn arrived(&mut self, gone: u64, now: Nanos) {
+        let Some((set_out, before, end)) = self.under_way.filter(|(_, _, end)| gone >= *end) else { return };
+        self.under_way = None;
+        let Some(way) = self.way_nanos else { return };
+        let took = now.since(set_out).0 as f64 - way;
+        let speed = (took > TRANSIT_MIN.0 as f64).then(|| (end - before) as f64 / took * 1e9);
+        let speed_of = |transit: Option<f64>| transit.unwrap_or(f64::INFINITY);
+        while self.transits.back().is_some_and(|(_, worse)| speed_of(*worse) <= speed_of(speed)) {
+            self.transits.pop_back();
+        }
+        self.transits.push_back((now, speed));
+        while self.transits.front().is_some_and(|(at, _)| now.since(*at) > TRANSIT_WINDOW) {
+            self.transits.pop_front();
+        }
     }
 
     /// Whether something was under way all the time since the last report, where this one says that so much is there.
@@ -161,6 +197,7 @@ impl Gauge {
     /// The peer says what arrived, of so many bytes that were accepted. Sums that run backwards are ignored.
     pub(crate) fn progress(&mut self, report: &Progress, accepted: u64, now: Nanos) {
         let gone = report.received.saturating_add(report.waived);
+        self.arrived(gone, now);
         let is_full = self.was_never_empty(gone, accepted);
         if is_full && now.since(self.heard) < BUSY_MIN {
             // Read together with the last one: what it brings counts with the next.
@@ -188,12 +225,13 @@ impl Gauge {
     }
 
     pub(crate) fn bytes_per_second(&self) -> f32 {
-        // At least one byte a second: a stalled link must not become a division by zero elsewhere.
-        if self.busy_nanos > 0.0 {
-            (self.bytes / self.busy_nanos * 1e9).max(1.0) as f32
-        } else {
-            BYTES_PER_SECOND_GUESS
+        if self.busy_nanos <= 0.0 {
+            return BYTES_PER_SECOND_GUESS;
         }
+        let seen = self.bytes / self.busy_nanos * 1e9;
+        let most = self.transits.front().and_then(|(_, speed)| *speed).map_or(f64::INFINITY, |s| s * TRANSIT_MARGIN);
+        // At least one byte a second: a stalled link must not become a division by zero elsewhere.
+        seen.min(most).max(1.0) as f32
     }
 
     pub(crate) fn rtt(&self) -> Nanos {
@@ -241,7 +279,7 @@ mod tests {
         let token = gauge.ping(now, 0);
         gauge.pong(token, now, now + Nanos::from_millis(1));
         for _ in 0..40 {
-            gauge.sent(total.received + 80_000, now);
+            gauge.sent(1_000, total.received + 80_000, 80_000, now);
             now += Nanos::from_millis(25);
             total.received += 31_250;
             total.busy_bytes += 31_250;
@@ -266,7 +304,7 @@ mod tests {
                 total.busy += Nanos::from_micros(25);
                 gauge.progress(&total, total.received + 50_000, now + Nanos::from_micros(part));
             }
-            gauge.sent(total.received + 50_000, now);
+            gauge.sent(5_000, total.received + 50_000, 50_000, now);
             if round % 12 == 0 {
                 let token = gauge.ping(now, 50_000);
                 assert!(gauge.pong(token, now, now + Nanos::from_millis(40)));
@@ -274,6 +312,36 @@ mod tests {
         }
         let seen = gauge.bytes_per_second();
         assert!((1.2e6..1.3e6).contains(&seen), "{seen}");
+    }
+
+    #[test]
+    fn small_messages_that_are_read_at_once_do_not_make_a_link_quicker() {
+        // 10 kB every 70 ms over 10 Mbit/s and 1 ms: 8 ms each, read late and in 50 us by a receiver whose core is busy.
+        let (mut gauge, mut total, mut now) = (Gauge::default(), Progress::default(), Nanos::ZERO);
+        let token = gauge.ping(now, 0);
+        gauge.pong(token, now, now + Nanos::from_millis(1));
+        for round in 0..200u64 {
+            gauge.sent(10_000, total.received + 10_000, 10_000, now);
+            now += Nanos::from_millis(9 + round % 5);
+            total.received += 10_000;
+            total.busy_bytes += 10_000;
+            total.busy += Nanos::from_micros(50);
+            gauge.progress(&total, total.received, now);
+            now += Nanos::from_millis(60 - round % 5);
+        }
+        let seen = gauge.bytes_per_second();
+        assert!((1.2e6..2e6).contains(&seen), "{seen}");
+        // On a quick link such messages say nothing, and what the receiver measures counts.
+        for _ in 0..80 {
+            gauge.sent(10_000, total.received + 10_000, 10_000, now);
+            now += Nanos::from_millis(2);
+            total.received += 10_000;
+            total.busy_bytes += 10_000;
+            total.busy += Nanos::from_micros(100);
+            gauge.progress(&total, total.received, now);
+            now += Nanos::from_millis(60);
+        }
+        assert!(gauge.bytes_per_second() > 50e6, "{}", gauge.bytes_per_second());
     }
 
     #[test]
@@ -286,7 +354,7 @@ mod tests {
         let before = total.received;
         for n in 1..=4 {
             now += Nanos::from_millis(3);
-            gauge.sent(before + 25_000 * n, now);
+            gauge.sent(25_000, before + 25_000 * n, 25_000 * n, now);
         }
         // Two of the four are recalled, two arrive; after a pause 60 kB more.
         gauge.recalled();
@@ -309,7 +377,7 @@ mod tests {
         let mut accepted = 0;
         for _ in 0..60 {
             accepted += 12_500;
-            gauge.sent(accepted, now);
+            gauge.sent(12_500, accepted, 12_500, now);
             for ms in 1..=100 {
                 now += Nanos::from_millis(1);
                 // A report is 40 ms old when it comes.

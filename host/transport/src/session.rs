@@ -239,7 +239,8 @@ impl Session {
     /// Accepts a message of this host's, or says why not; returns its frame's bytes.
     pub(crate) fn send(&self, message: &Message) -> Result<u64, SendError> {
         let bytes = self.outbox.push(message)?;
-        self.gauge.lock().sent(self.outbox.accepted(), (self.clock)());
+        let (accepted, in_flight) = (self.outbox.accepted(), self.outbox.in_flight());
+        self.gauge.lock().sent(bytes, accepted, in_flight, (self.clock)());
         Ok(bytes)
     }
 

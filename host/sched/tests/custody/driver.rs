@@ -1,7 +1,7 @@
 //! Stands for the node, and keeps its own account of who is owed what.
 
 use crate::world::{CUTS, DEVICES, MODELS, REMOTE, world};
-use bps_sched::{Action, Config, Crossing, Event, Input, LinkReport, Next, Scheduler, StageTime, Standing};
+use bps_sched::{Action, Config, Crossing, Event, Input, LinkReport, Next, Scheduler, StageTime, Standing, Stopwatch};
 use bps_types::{ArrivalId, DeviceId, ExecutionId, HostId, Nanos, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new() -> Self {
         let mut driver = Self {
-            scheduler: Scheduler::new(Config::default(), || Nanos::ZERO, None),
+            scheduler: Scheduler::new(Config::default(), Stopwatch::STILL, None),
             now: Nanos::ZERO,
             epoch: 1,
             asked: 0,

@@ -2,7 +2,8 @@
 
 use bps_sched::{
     Action, Advance, Arrival, Candidate, Config, Crossing, Event, Failure, FailureKind, Fault, Forward, Guest,
-    LinkReport, PlanStage, Policy, Receipt, Rejection, Request, Run, Scheduler, StageTime, Standing, Window, World,
+    LinkReport, PlanStage, Policy, Receipt, Rejection, Request, Run, Scheduler, StageTime, Standing, Stopwatch, Window,
+    World,
 };
 use bps_types::policy::{
     CodecInfo, Decision, DeviceInfo, DeviceKind, Dispatch, HostInfo, Join, Manifest, ModelInfo, Origin, Outcome,
@@ -138,7 +139,7 @@ impl Bench {
         let windows = [1, 2].map(|d| Window { device: DeviceId(d), dispatches: 2 }).to_vec();
         let guests = vec![Guest { host: THERE, window: 3, bytes_max: 100 }];
         let mut bench = Self {
-            scheduler: Scheduler::new(Config { trace_prefix: PREFIX, ..Config::default() }, || Nanos::ZERO, None),
+            scheduler: Scheduler::new(Config { trace_prefix: PREFIX, ..Config::default() }, Stopwatch::STILL, None),
             now: Nanos::ZERO,
             asked: 0,
             runs: vec![],
