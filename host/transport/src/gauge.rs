@@ -39,8 +39,11 @@ const PENDING_MAX: usize = 64;
 /// more, and a link that quick deceives nobody.
 const TRANSIT_BYTES_MIN: u64 = 4 << 10;
 const TRANSIT_MIN: Nanos = Nanos::from_millis(3);
-/// How long the quickest counts.
+/// How long one counts, how many there must be (a single one may have waited for a host that was starting), and how many are
+/// remembered.
 const TRANSIT_WINDOW: Nanos = Nanos::from_secs(4);
+const TRANSITS_MIN: usize = 4;
+const TRANSITS_MAX: usize = 64;
 /// What a link may carry beyond the quickest message.
 const TRANSIT_MARGIN: f64 = 1.5;
 /// What is sent within so long of the last is not remembered by itself.
@@ -59,7 +62,7 @@ pub(crate) struct Gauge {
     sent: VecDeque<(Nanos, u64)>,
     /// The message that set out on an empty link last, until it is there: when, behind how many bytes, and its end.
     under_way: Option<(Nanos, u64, u64)>,
-    /// Bytes a second of those that arrived, each better than all after it, and when; none: too quick to tell.
+    /// Bytes a second of the last ones that arrived, and when; none: too quick to tell.
     transits: VecDeque<(Nanos, Option<f64>)>,
     /// When the last report came.
     heard: Nanos,
@@ -85,6 +88,9 @@ pub(crate) struct Gauge {
 impl Gauge {
     /// A ping goes out behind so many bytes; its token.
     pub(crate) fn ping(&mut self, now: Nanos, backlog_bytes: u64) -> u64 {
+        while self.transits.front().is_some_and(|(at, _)| now.since(*at) > TRANSIT_WINDOW) {
+            self.transits.pop_front();
+        }
         self.next_token += 1;
         if self.pending.len() >= PENDING_MAX {
             self.pending.pop_front();
@@ -174,14 +180,19 @@ impl Gauge {
         let Some(way) = self.way_nanos else { return };
         let took = now.since(set_out).0 as f64 - way;
         let speed = (took > TRANSIT_MIN.0 as f64).then(|| (end - before) as f64 / took * 1e9);
-        let speed_of = |transit: Option<f64>| transit.unwrap_or(f64::INFINITY);
-        while self.transits.back().is_some_and(|(_, worse)| speed_of(*worse) <= speed_of(speed)) {
-            self.transits.pop_back();
-        }
-        self.transits.push_back((now, speed));
-        while self.transits.front().is_some_and(|(at, _)| now.since(*at) > TRANSIT_WINDOW) {
+        if self.transits.len() >= TRANSITS_MAX {
             self.transits.pop_front();
         }
+        self.transits.push_back((now, speed));
+    }
+
+    /// Bytes a second that the link carries at most, as far as messages tell that set out while it was empty.
+    fn most(&self) -> Option<f64> {
+        if self.transits.len() < TRANSITS_MIN {
+            return None;
+        }
+        let quickest = |best: f64, (_, speed): &(Nanos, Option<f64>)| Some(best.max((*speed)?));
+        self.transits.iter().try_fold(0.0, quickest).map(|speed| speed * TRANSIT_MARGIN)
     }
 
     /// Whether something was under way all the time since the last report, where this one says that so much is there.
@@ -229,7 +240,7 @@ impl Gauge {
             return BYTES_PER_SECOND_GUESS;
         }
         let seen = self.bytes / self.busy_nanos * 1e9;
-        let most = self.transits.front().and_then(|(_, speed)| *speed).map_or(f64::INFINITY, |s| s * TRANSIT_MARGIN);
+        let most = self.most().unwrap_or(f64::INFINITY);
         // At least one byte a second: a stalled link must not become a division by zero elsewhere.
         seen.min(most).max(1.0) as f32
     }
@@ -331,6 +342,14 @@ mod tests {
         }
         let seen = gauge.bytes_per_second();
         assert!((1.2e6..2e6).contains(&seen), "{seen}");
+        // Old ones are forgotten, though nothing else is sent, and a single one says nothing.
+        now += Nanos::from_secs(5);
+        gauge.ping(now, 0);
+        gauge.sent(10_000, total.received + 10_000, 10_000, now);
+        now += Nanos::from_secs(2);
+        total.received += 10_000;
+        gauge.progress(&total, total.received, now);
+        assert!(gauge.bytes_per_second() > 2e6, "{}", gauge.bytes_per_second());
         // On a quick link such messages say nothing, and what the receiver measures counts.
         for _ in 0..80 {
             gauge.sent(10_000, total.received + 10_000, 10_000, now);

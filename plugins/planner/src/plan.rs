@@ -37,8 +37,11 @@ pub struct Plan {
 /// Part of a model's SLO that the unloaded time of a batch may take; the rest is for waiting in line.
 const LATENCY_SHARE: f64 = 0.5;
 
-/// What splits, or lanes that take turns over the same devices, must bring at full load to be used for it.
+/// What splits must bring at full load to be used for it.
 const SIMPLE_GAIN: f64 = 1.08;
+
+/// And lanes that take turns over the same devices: what both fill to the brim, one of them leaves idle in turn.
+const TURNS_GAIN: f64 = 1.2;
 
 /// A larger batch may cost so many times what the best costs for each row.
 const NEARLY: f64 = 1.03;
@@ -96,9 +99,9 @@ impl Plan {
 fn optimum(ways: &[Way<'_>], loads: &[Vec<f64>], resource_count: usize) -> Option<Optimum> {
     let all: Vec<usize> = (0..ways.len()).collect();
     let joint = among(loads, &all, resource_count).filter(|optimum| optimum.flow > 0.0)?;
-    let is_enough = |found: &Optimum| found.flow * SIMPLE_GAIN >= joint.flow;
+    let is_enough = |found: &Optimum, gain: f64| found.flow * gain >= joint.flow;
     let whole: Vec<usize> = all.iter().copied().filter(|at| ways[*at].lane.class() != LaneClass::Split).collect();
-    let apart = among(loads, &whole, resource_count).filter(is_enough);
+    let apart = among(loads, &whole, resource_count).filter(|found| is_enough(found, SIMPLE_GAIN));
     let found = apart.as_ref().unwrap_or(&joint);
     // Of the lanes over the same devices, the one that carries most.
     let over = |at: usize| (ways[at].lane.head, ways[at].lane.tail);
@@ -106,8 +109,23 @@ fn optimum(ways: &[Way<'_>], loads: &[Vec<f64>], resource_count: usize) -> Optio
         let rivals = all.iter().filter(|rival| over(**rival) == over(*at));
         found.amounts[*at] > 0.0 && rivals.clone().all(|rival| found.amounts[*rival] <= found.amounts[*at])
     };
-    let mains: Vec<usize> = all.iter().copied().filter(is_main).collect();
-    let plain = among(loads, &mains, resource_count).filter(is_enough);
+    let mut mains: Vec<usize> = all.iter().copied().filter(is_main).collect();
+    let mut plain = among(loads, &mains, resource_count)?;
+    if !is_enough(&plain, SIMPLE_GAIN) {
+        // That one may need another beside it where a third would do alone: small values where large ones fill the link.
+        for place in 0..mains.len() {
+            let main = mains[place];
+            for rival in all.iter().copied().filter(|rival| *rival != main && over(*rival) == over(main)) {
+                let mut others = mains.clone();
+                others[place] = rival;
+                let Some(other) = among(loads, &others, resource_count) else { continue };
+                if other.flow > plain.flow {
+                    (mains, plain) = (others, other);
+                }
+            }
+        }
+    }
+    let plain = Some(plain).filter(|plain| is_enough(plain, if apart.is_some() { TURNS_GAIN } else { SIMPLE_GAIN }));
     plain.map(|plain| spare_links(ways, loads, mains, plain)).or(apart).or(Some(joint))
 }
 
