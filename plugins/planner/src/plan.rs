@@ -41,7 +41,7 @@ const LATENCY_SHARE: f64 = 0.5;
 const SIMPLE_GAIN: f64 = 1.08;
 
 /// And lanes that take turns over the same devices: what both fill to the brim, one of them leaves idle in turn.
-const TURNS_GAIN: f64 = 1.2;
+const TURNS_GAIN: f64 = 1.15;
 
 /// A larger batch may cost so many times what the best costs for each row.
 const NEARLY: f64 = 1.03;
