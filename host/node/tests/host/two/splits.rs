@@ -155,10 +155,10 @@ async fn ff_travels_calibrated_where_both_hosts_have_the_same_and_without_elsewh
         }
         settled(&two.edge).await;
     }
-    // Times in messages take a byte more or less.
-    for sent in sent {
+    // Times in messages take a byte more or less; an input of 320 numbers leaves little room to differ.
+    for (sent, least) in sent.into_iter().zip([8, 32]) {
         eprintln!("bytes: {sent:?}");
-        assert!(sent[0].abs_diff(sent[1]) > 8, "frames with a calibration are others: {sent:?}");
+        assert!(sent[0].abs_diff(sent[1]) > least, "frames with a calibration are others: {sent:?}");
         assert!(sent[1].abs_diff(sent[2]) < 8, "one host alone has no use for it: {sent:?}");
     }
 }
