@@ -6,16 +6,13 @@
 
 use crate::choice::{Choice, is_uncertain, pour};
 use bps_policy_planner::{LaneClass, Way};
-use bps_policy_sdk::TABLE_BATCHES;
+use bps_policy_sdk::economical_rows;
 
 /// A batch for another host may wait for this part of the time to its answer, so that others come along.
 const GATHER_SHARE: f64 = 0.125;
 
 /// And no longer than this, nanoseconds.
 const GATHER_MAX: f64 = 2e6;
-
-/// What a row may cost more in a smaller batch.
-const NEARLY: f64 = 1.05;
 
 /// A line of requests that may go the same ways.
 pub(crate) struct Waiting<'s> {
@@ -118,8 +115,5 @@ impl<'s, 'c> Sharing<'s, 'c> {
 
 /// The fewest rows, of at most so many, whose batch is nearly as good for each row.
 fn economical(way: &Way<'_>, rows_max: u32) -> f64 {
-    let cost = |rows: u32| way.spans(rows).slowest() / f64::from(rows);
-    let sizes = || TABLE_BATCHES.into_iter().filter(|rows| *rows < rows_max).chain([rows_max]);
-    let least = sizes().map(cost).fold(f64::MAX, f64::min);
-    f64::from(sizes().find(|rows| cost(*rows) <= least * NEARLY).unwrap_or(rows_max))
+    f64::from(economical_rows(rows_max, |rows| way.spans(rows).slowest()))
 }

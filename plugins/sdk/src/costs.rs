@@ -96,6 +96,18 @@ impl Costs {
 /// Bits of an element that travels as it is.
 const RAW_BITS: f32 = 32.0;
 
+/// What a row may cost more in a smaller batch.
+const NEARLY: f64 = 1.05;
+
+/// The fewest rows, of at most `most`, whose batch costs nearly as little for each as any does; `most` where nothing is
+/// known. On many a processor a large batch makes no row cheaper, and each of them later.
+pub fn economical_rows(most: u32, cost: impl Fn(u32) -> f64) -> u32 {
+    let each = |rows: u32| cost(rows) / f64::from(rows);
+    let sizes = || TABLE_BATCHES.into_iter().filter(|rows| *rows < most).chain([most]);
+    let least = sizes().map(each).fold(f64::MAX, f64::min);
+    sizes().find(|rows| each(*rows) <= least * NEARLY).filter(|_| least > 0.0).unwrap_or(most)
+}
+
 /// The value at `rows` of a function known at `batches`.
 fn interpolate(batches: &[u32], at: impl Fn(usize) -> f64, rows: u32) -> f64 {
     let last = batches.len() - 1;
@@ -164,6 +176,17 @@ mod tests {
         }
         assert_eq!((costs.encode_nanos(1, 9, 4, 1, 1), costs.encode_nanos(1, 8, 4, 1, 1)), (4.0, 0.0));
         assert_eq!(costs.codec_loss_ppm(1, 4, 0, 0), None);
+    }
+
+    #[test]
+    fn a_batch_is_as_large_as_it_makes_rows_cheaper() {
+        // (most rows, first row, each further one, rows)
+        let cases =
+            [(32, 100.0, 0.0, 32), (32, 100.0, 100.0, 1), (32, 200.0, 100.0, 16), (5, 1e3, 1.0, 5), (7, 0.0, 0.0, 7)];
+        for (most, first, more, rows) in cases {
+            let cost = |rows: u32| first + more * f64::from(rows - 1);
+            assert_eq!(economical_rows(most, cost), rows, "{first} and {more} more");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Making a decision row by row.
 
-use crate::{Decision, Dispatch, Join, Nanos, QueueView, Room, Selection, Snapshot, Stage, World};
+use crate::{Decision, Dispatch, Join, Nanos, QueueView, Room, Selection, Snapshot, Stage, World, economical_rows};
 use std::cmp::Reverse;
 
 /// A decision in the making. It remembers how much of each queue it has taken: rows of one queue follow on each other.
@@ -40,7 +40,8 @@ impl DecisionBuilder {
     }
 
     /// On a helper: everything that has arrived and fits, the most pressing first, as far as devices take it. Call it
-    /// before this host's own requests are given out: what arrived has come a long way.
+    /// before this host's own requests are given out: what arrived has come a long way. Rows are joined while that makes
+    /// each of them cheaper; where it does not, those that follow would only make the first ones late.
     pub fn join_arrived(&mut self, world: &World, now: &Snapshot, room: &mut Room) {
         self.join_when_due(world, now, room, Nanos::MAX);
     }
@@ -58,11 +59,20 @@ impl DecisionBuilder {
                     self.wake_after(device.backlog - lead);
                     break;
                 }
-                let rows = left.min(rows_max);
-                let costs = world.costs();
-                let cost = costs.stage_nanos(group.model, group.device, rows, group.from_cut, group.until_cut);
-                room.give(group.device, cost.unwrap_or(0));
+                let most = left.min(rows_max);
+                let cost = |rows: u32| {
+                    let costs = world.costs();
+                    costs.stage_nanos(group.model, group.device, rows, group.from_cut, group.until_cut).unwrap_or(0)
+                };
+                let rows = economical_rows(most, |rows| cost(rows) as f64);
+                let after = device.backlog.saturating_add(cost(rows));
+                room.give(group.device, cost(rows));
                 self.join(group.id, rows);
+                if rows < most {
+                    // The first stage of the group may have more rows than that: the next snapshot shows what is left.
+                    self.wake_after(after.saturating_sub(lead));
+                    break;
+                }
                 left -= rows;
             }
         }
@@ -210,6 +220,30 @@ mod tests {
             let made = decision.finish();
             assert_eq!(made.joins.first().map(|join| join.take_rows), joined, "{waiting_rows} rows behind {backlog}");
             assert_eq!(made.wake_after, wake);
+        }
+    }
+
+    #[test]
+    fn no_more_rows_are_joined_than_make_each_cheaper() {
+        let mut world = World::default();
+        world.replace(crate::testing::world(&[(1, "m")], 1));
+        // (what 1, 2, 4, 8, 16 and 32 rows take, rows joined of 12, wake)
+        let cases: [(&[f32], u32, Option<u64>); 2] = [
+            (&[90.0, 100.0, 110.0, 120.0, 130.0, 140.0], 12, None),
+            (&[90.0, 100.0, 200.0, 400.0, 800.0, 1600.0], 2, Some(0)),
+        ];
+        for (table, joined, wake) in cases {
+            world.insert(crate::testing::stage_table(1, 1, table));
+            let mut now = snapshot(&[], vec![crate::testing::device(1, 0, 2)]);
+            let (id, model, from_cut, until_cut, device) = (7, 1, 0, 1, 1);
+            let (waiting_rows, oldest_wait, least_slack) = (12, 0, 0);
+            now.arrived =
+                vec![Arrived { id, model, from_cut, until_cut, device, waiting_rows, oldest_wait, least_slack }];
+            let (mut decision, mut room) = (DecisionBuilder::new(), Room::of(&now));
+            decision.join_when_due(&world, &now, &mut room, 100);
+            let made = decision.finish();
+            assert_eq!(made.joins.iter().map(|join| join.take_rows).collect::<Vec<_>>(), [joined]);
+            assert_eq!(made.wake_after, wake, "the other ten wait for the next snapshot");
         }
     }
 

@@ -29,7 +29,7 @@ pub use __bindings::bps::policy::types::{
     Manifest, ModelInfo, Origin, Outcome, Queue, Selection, Snapshot, Stage, Table, TableKind, Trigger, WorldInfo,
 };
 pub use config::{NoConfig, parse_config};
-pub use costs::{Costs, TABLE_BATCHES};
+pub use costs::{Costs, TABLE_BATCHES, economical_rows};
 pub use decision::{DecisionBuilder, Run};
 pub use host::{log, metric};
 pub use snapshot::{DeviceRoom, QueueView, Request, Room};
