@@ -11,7 +11,7 @@ use crate::quic::config;
 use crate::roster::{Door, Place};
 use crate::session::Session;
 use crate::settings::{Carrier, CarrierChoice};
-use crate::slots::Slots;
+use crate::slots::{Slot, Slots};
 use crate::tcp::{TcpLink, prepare};
 use crate::tls::{peer_key, server_config};
 use bps_wire::HostKey;
@@ -23,12 +23,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::error::Elapsed;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 /// From the first byte to hello, waiting for an own attempt to end included.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(4);
+/// Handshakes at once. Each holds a socket and some kilobytes.
+const ALL_MAX: usize = 32;
+/// Of one address. Behind it may be several hosts, but they seldom come in the same second.
+const EACH_MAX: usize = 8;
 /// Ports tried where any will do but TCP's must be free for UDP too.
 const PORTS_MAX: usize = 16;
 
@@ -90,7 +94,7 @@ impl Listener {
 
     /// Lets peers in, for ever.
     pub(crate) async fn run(self, hub: Arc<Hub>) {
-        let slots = Slots::default();
+        let slots = Slots::new(ALL_MAX, EACH_MAX);
         let tcp = async {
             match self.tcp {
                 Some((listener, acceptor)) => accept_tcp(&listener, &acceptor, &hub, &slots).await,
@@ -121,31 +125,43 @@ async fn accept_tcp(listener: &TcpListener, acceptor: &TlsAcceptor, hub: &Arc<Hu
         let Some(slot) = slots.take(address.ip(), Instant::now()) else { continue };
         let (hub_there, acceptor) = (hub.clone(), acceptor.clone());
         hub.spawn(async move {
-            let ended = timeout(HANDSHAKE_MAX, greet_tcp(stream, &acceptor, &hub_there)).await;
+            let ended = bounded(slot, greet_tcp(stream, &acceptor, &hub_there)).await;
             log(address, Carrier::Tcp, ended);
-            drop(slot);
         });
+        if slots.is_pressed(address.ip()) {
+            // Those that were told to make room go before the next comes.
+            yield_now().await;
+        }
     }
 }
 
 async fn accept_quic(endpoint: &Endpoint, hub: &Arc<Hub>, slots: &Slots) {
     while let Some(incoming) = endpoint.accept().await {
-        let Some(slot) = slots.take(incoming.remote_address().ip(), Instant::now()) else {
-            incoming.refuse();
-            continue;
-        };
-        // Under pressure whoever comes must first show that it is where it says it is.
-        if slots.is_pressed() && incoming.may_retry() && !incoming.remote_address_validated() {
+        let address = incoming.remote_address();
+        // Under pressure whoever comes must first show that it is where it says it is, before others make room for it.
+        if slots.is_pressed(address.ip()) && incoming.may_retry() && !incoming.remote_address_validated() {
             // It comes back with a token.
             let _ = incoming.retry();
             continue;
         }
-        let (hub_there, address) = (hub.clone(), incoming.remote_address());
+        let Some(slot) = slots.take(address.ip(), Instant::now()) else {
+            incoming.refuse();
+            continue;
+        };
+        let hub_there = hub.clone();
         hub.spawn(async move {
-            let ended = timeout(HANDSHAKE_MAX, greet_quic(incoming, &hub_there)).await;
+            let ended = bounded(slot, greet_quic(incoming, &hub_there)).await;
             log(address, Carrier::Quic, ended);
-            drop(slot);
         });
+    }
+}
+
+/// A handshake ends in time, and earlier where a newcomer needs its place.
+async fn bounded(slot: Slot, greeting: impl Future<Output = Result<(), Refused>>) -> Result<(), Refused> {
+    tokio::select! {
+        biased;
+        ended = timeout(HANDSHAKE_MAX, greeting) => ended.unwrap_or(Err(Refused::Late)),
+        () = slot.wanted() => Err(Refused::Crowded),
     }
 }
 
@@ -189,6 +205,10 @@ enum Refused {
     Hello(#[from] HelloError),
     #[error("turned away: {0}")]
     Shut(&'static str),
+    #[error("its handshake took too long")]
+    Late,
+    #[error("its handshake was the oldest, and others needed the place")]
+    Crowded,
 }
 
 /// Hears hello and asks the roster. The session it returns holds the peer's place, and our hello is still to be said.
@@ -217,10 +237,8 @@ pub(crate) fn quic_key(connection: &Connection) -> Option<HostKey> {
     peer_key(&certificates)
 }
 
-fn log(address: SocketAddr, carrier: Carrier, ended: Result<Result<(), Refused>, Elapsed>) {
-    match ended {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%address, %carrier, %error, "a connection was refused"),
-        Err(_) => tracing::debug!(%address, %carrier, "a handshake took too long"),
+fn log(address: SocketAddr, carrier: Carrier, ended: Result<(), Refused>) {
+    if let Err(error) = ended {
+        tracing::debug!(%address, %carrier, %error, "a connection was refused");
     }
 }

@@ -15,6 +15,9 @@ use bytes::Bytes;
 const PATIENCE: Nanos = Nanos::from_secs(10);
 /// As often as one thing is asked for.
 const ASKS_MAX: u32 = 5;
+/// In each such span so much must have come, some 80 kbit/s: who gives byte by byte is as one who does not answer.
+const SPAN: Nanos = Nanos::from_secs(50);
+const SPAN_BYTES_MIN: u64 = 2 * PIECE_BYTES_MAX as u64;
 
 /// A fetch under way.
 #[derive(Clone, Debug)]
@@ -26,6 +29,10 @@ pub(super) struct Fetch {
     asked: Option<Nanos>,
     /// How often it was asked for.
     asks: u32,
+    /// Since when is counted what comes.
+    span: Option<Nanos>,
+    /// That, in bytes; a whole answer counts as a whole piece, so that small files over a long way are not too slow.
+    span_bytes: u64,
 }
 
 /// A file that is listed.
@@ -46,7 +53,7 @@ pub(super) enum Taken {
 
 impl Fetch {
     pub(super) fn new(offer: Offer) -> Self {
-        Self { offer, files: None, asked: None, asks: 0 }
+        Self { offer, files: None, asked: None, asks: 0, span: None, span_bytes: 0 }
     }
 
     pub(super) fn offer(&self) -> &Offer {
@@ -65,7 +72,7 @@ impl Fetch {
     /// What to ask for now, if anything.
     ///
     /// # Errors
-    /// Where the other host does not answer.
+    /// Where the other host does not answer, or too slowly.
     pub(super) fn next(&mut self, now: Nanos) -> Result<Option<Message>, String> {
         let waits = self.asked.is_some_and(|at| now.since(at) < PATIENCE);
         if waits || self.is_complete() {
@@ -73,6 +80,12 @@ impl Fetch {
         }
         if self.asks == ASKS_MAX {
             return Err(format!("no answer, {ASKS_MAX} times"));
+        }
+        if now.since(*self.span.get_or_insert(now)) >= SPAN {
+            if self.span_bytes < SPAN_BYTES_MIN {
+                return Err(format!("it comes too slowly: not {SPAN_BYTES_MIN} bytes within {SPAN}"));
+            }
+            (self.span, self.span_bytes) = (Some(now), 0);
         }
         self.asks += 1;
         self.asked = Some(now);
@@ -111,6 +124,7 @@ impl Fetch {
     pub(super) fn go_on(&mut self, files: Vec<ModelFile>, have: Vec<u64>) {
         self.files = Some(files.into_iter().zip(have).map(|(file, have)| Coming { file, have }).collect());
         (self.asked, self.asks) = (None, 0);
+        (self.span, self.span_bytes) = (None, 0);
     }
 
     /// Takes a piece from the host that was asked.
@@ -125,12 +139,14 @@ impl Fetch {
             return Ok(Taken::Ignored);
         }
         let (length, left) = (part.data.len() as u64, coming.file.bytes - coming.have);
-        if length == 0 || length > left.min(u64::from(PIECE_BYTES_MAX)) {
+        let whole = left.min(u64::from(PIECE_BYTES_MAX));
+        if length == 0 || length > whole {
             return Err(format!("{}: a piece of {length} bytes, where {left} are left", coming.file.name));
         }
         let (file, offset) = (coming.file.clone(), coming.have);
         coming.have += length;
         (self.asked, self.asks) = (None, 0);
+        self.span_bytes += if length == whole { u64::from(PIECE_BYTES_MAX) } else { length };
         Ok(Taken::Piece { file, offset, data: part.data })
     }
 

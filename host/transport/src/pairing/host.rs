@@ -6,19 +6,25 @@ use super::message::{About, Message, Refusal, hear, say};
 use super::{Own, Paired, PairingError, Terms, limited, other_side};
 use crate::identity::Identity;
 use crate::peers::PeerStore;
+use crate::slots::{Slot, Slots};
 use crate::tls::pairing_server_config;
 use parking_lot::Mutex;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// Connections at once; more wait in the system's queue. One is needed, and a silent stranger must not keep it.
+/// Connections at once. One is needed, and no stranger must keep it: for a newcomer one goes that has tried no code.
 const CONNECTIONS_MAX: usize = 16;
+/// Of one address.
+const EACH_MAX: usize = 4;
+/// Most time of an exchange's TLS handshake: strangers mostly get no further.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(4);
 /// How long a guest has to take the last word before the connection closes.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -73,13 +79,15 @@ impl Invitation {
 
     async fn serve(self) -> Result<Paired, PairingError> {
         let guard = Arc::new(Mutex::new(Guard::new(self.code)));
+        let slots = Slots::new(CONNECTIONS_MAX, EACH_MAX);
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                came = self.listener.accept(), if connections.len() < CONNECTIONS_MAX => match came {
+                came = self.listener.accept(), if connections.len() < 2 * CONNECTIONS_MAX => match came {
                     Ok((stream, from)) => {
-                        let (acceptor, own) = (self.acceptor.clone(), self.own.clone());
-                        connections.spawn(Visit::run(stream, from, acceptor, own, guard.clone()));
+                        let Some(slot) = slots.take(from.ip(), Instant::now()) else { continue };
+                        let visit = Visit { own: self.own.clone(), guard: guard.clone(), from, slot };
+                        connections.spawn(visit.run(stream, self.acceptor.clone()));
                     }
                     // Of that one connection, or there are no handles left; then waiting helps.
                     Err(error) => {
@@ -108,29 +116,33 @@ struct Visit {
     own: Own,
     guard: Arc<Mutex<Guard>>,
     from: SocketAddr,
+    slot: Slot,
 }
 
 impl Visit {
     /// Also says who came, and whether it used the code up.
-    async fn run(
-        stream: TcpStream,
-        from: SocketAddr,
-        acceptor: TlsAcceptor,
-        own: Own,
-        guard: Arc<Mutex<Guard>>,
-    ) -> (SocketAddr, bool, Result<Paired, PairingError>) {
+    async fn run(self, stream: TcpStream, acceptor: TlsAcceptor) -> (SocketAddr, bool, Result<Paired, PairingError>) {
         let mut proven = false;
-        let visit = Self { own, guard, from };
-        let result = limited(async {
-            let mut carrier = acceptor.accept(stream).await.map_err(PairingError::Carrier)?;
-            let result = visit.exchange(&mut carrier, &mut proven).await;
+        let visit = limited(async {
+            let handshake = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await;
+            let handshake = handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let mut carrier = handshake.map_err(PairingError::Carrier)?;
+            self.slot.greeted();
+            let result = self.exchange(&mut carrier, &mut proven).await;
+            self.slot.stay();
             if let Ok(Err(error)) = tokio::time::timeout(LINGER, carrier.shutdown()).await {
                 tracing::debug!(%error, "the connection did not close in order");
             }
             result
         });
-        let result = result.await;
-        (from, proven, result)
+        let result = tokio::select! {
+            biased;
+            result = visit => result,
+            () = self.slot.wanted() => {
+                Err(PairingError::Carrier(io::Error::other("it was the oldest, and others needed its place")))
+            }
+        };
+        (self.from, proven, result)
     }
 
     async fn exchange(&self, carrier: &mut TlsStream<TcpStream>, proven: &mut bool) -> Result<Paired, PairingError> {
@@ -141,6 +153,10 @@ impl Visit {
             let message = hear(carrier).await?;
             let next = side.hear(message, &mut self.guard.lock());
             *proven = side.proven();
+            // Whoever has tried the code is heard to the end, right or wrong: it must neither be lost nor go unnoticed.
+            if *proven || !matches!(next, Next::Say(_)) {
+                self.slot.stay();
+            }
             match next {
                 Next::Say(message) => say(carrier, &message).await?,
                 Next::Keep(about) => {
@@ -180,5 +196,65 @@ impl Visit {
             }
             from => SocketAddr::new(from.ip().to_canonical(), port).to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pairing::join;
+    use crate::peers::{Quotas, Rights};
+    use std::net::Ipv4Addr;
+    use tempfile::TempDir;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpSocket;
+
+    fn end(name: &str) -> (Identity, PeerStore, Terms, TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let (identity, store) =
+            (Identity::load_or_make(folder.path()).unwrap(), PeerStore::open(folder.path()).unwrap());
+        let terms = Terms { name: name.into(), peer_port: None, rights: Rights::default(), quotas: Quotas::default() };
+        (identity, store, terms, folder)
+    }
+
+    async fn invite() -> (Invitation, TempDir) {
+        let (identity, store, terms, folder) = end("a");
+        (Invitation::open(identity, store, terms, (Ipv4Addr::LOCALHOST, 0).into()).await.unwrap(), folder)
+    }
+
+    /// Connects from one of loopback's addresses.
+    async fn connect(last: u8, to: SocketAddr) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into()).unwrap();
+        socket.connect(to).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_silent_crowd_does_not_keep_the_guest_out() {
+        // Other systems have only one loopback address.
+        let spread: &[u8] = if cfg!(target_os = "linux") { &[1, 4, 40] } else { &[1] };
+        for &addresses in spread {
+            let (invitation, _folder) = invite().await;
+            let (at, code) = (invitation.address(), invitation.code().clone());
+            let waiting = tokio::spawn(invitation.wait(Duration::from_secs(30)));
+            let mut crowd = Vec::new();
+            for number in 0..40u8 {
+                crowd.push(connect(1 + number % addresses, at).await);
+            }
+            let (identity, store, terms, _folder) = end("b");
+            let joined = join(identity, store, terms, "127.0.0.1", at.port(), code);
+            tokio::time::timeout(Duration::from_secs(3), joined).await.expect("it waited for strangers").unwrap();
+            waiting.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handshake_has_less_time_than_an_exchange() {
+        let (invitation, _folder) = invite().await;
+        let mut silent = connect(1, invitation.address()).await;
+        let waiting = tokio::spawn(invitation.wait(Duration::from_secs(30)));
+        let ended = tokio::time::timeout(HANDSHAKE_MAX * 2, silent.read(&mut [0])).await;
+        assert!(!matches!(ended, Err(_) | Ok(Ok(1..))));
+        waiting.abort();
     }
 }

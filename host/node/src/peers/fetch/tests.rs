@@ -150,3 +150,41 @@ fn silence_is_asked_again_and_then_given_up() {
         unsent.not_sent();
     }
 }
+
+/// Answers every question so much later, with so many bytes at most; how many seconds that goes on, and why it ends.
+fn given(every: Nanos, bytes: u32, fetch: &mut Fetch) -> (f64, Option<String>) {
+    let mut now = Nanos::ZERO;
+    while !fetch.is_complete() {
+        let wanted = match fetch.next(now) {
+            Ok(Some(Message::ModelWanted(wanted))) => wanted,
+            Ok(other) => panic!("{other:?}"),
+            Err(reason) => return (now.as_secs_f64(), Some(reason)),
+        };
+        now += every;
+        let part = answer(ModelWanted { bytes: wanted.bytes.min(bytes), ..wanted });
+        assert!(matches!(fetch.take(part).unwrap(), Taken::Piece { .. }));
+    }
+    (now.as_secs_f64(), None)
+}
+
+#[test]
+fn who_gives_byte_by_byte_is_given_up() {
+    let (almost, second) = (Nanos::from_millis(9_900), Nanos::from_secs(1));
+    for (every, bytes) in [(almost, 1), (almost, PIECE_BYTES_MAX / 4), (second, 1_000)] {
+        let (seconds, reason) = given(every, bytes, &mut listed([0, 0]));
+        assert!(reason.is_some_and(|reason| reason.contains("too slowly")), "{bytes} bytes");
+        assert!((50.0..60.0).contains(&seconds), "{seconds} s");
+    }
+    // Small pieces, but often; and large ones that take long.
+    for (every, bytes) in [(second, 12_000), (almost, PIECE_BYTES_MAX)] {
+        assert_eq!(given(every, bytes, &mut listed([0, 0])).1, None);
+    }
+}
+
+#[test]
+fn many_small_files_over_a_long_way_are_not_too_slow() {
+    let file = |number| ModelFile { name: format!("{number}.bin"), bytes: 10, digest: [number; 32] };
+    let mut fetch = Fetch::new(offer());
+    fetch.go_on((0..100).map(file).collect(), vec![0; 100]);
+    assert_eq!(given(Nanos::from_secs(1), PIECE_BYTES_MAX, &mut fetch), (100.0, None));
+}
