@@ -105,6 +105,31 @@ impl Graph {
         Ok(())
     }
 
+    /// Bytes of the activations (FP32) that are alive together at the worst layer: what an execution with these shapes takes
+    /// beside weights and an operator's own scratch.
+    pub fn peak_bytes(&self, shapes: &Shapes) -> u64 {
+        let mut last_use = vec![None; self.values.len()];
+        for (index, layer) in self.layers.iter().enumerate() {
+            layer.inputs.iter().flatten().chain(&layer.outputs).for_each(|value| last_use[value.index()] = Some(index));
+        }
+        self.output_values.iter().for_each(|value| last_use[value.index()] = Some(self.layers.len()));
+        let bytes = |value: usize| shapes.shapes[value].iter().fold(4u64, |n, d| n.saturating_mul(*d as u64));
+        let mut ending: Vec<Vec<usize>> = vec![Vec::new(); self.layers.len() + 1];
+        for (value, last) in last_use.iter().enumerate() {
+            if let Some(last) = last.filter(|_| !matches!(self.values[value].source, Source::Constant(_))) {
+                ending[last].push(value);
+            }
+        }
+        let mut alive = self.input_values.iter().fold(0u64, |sum, value| sum.saturating_add(bytes(value.index())));
+        let mut peak = alive;
+        for (layer, ending) in self.layers.iter().zip(&ending) {
+            alive = layer.outputs.iter().fold(alive, |sum, value| sum.saturating_add(bytes(value.index())));
+            peak = peak.max(alive);
+            alive = ending.iter().fold(alive, |sum, value| sum.saturating_sub(bytes(*value)));
+        }
+        peak
+    }
+
     /// Shapes for one row. Fails where an input leaves another extent than the batch open.
     pub fn row_shapes(&self) -> Result<Shapes, GraphError> {
         self.shapes_of_rows(1)

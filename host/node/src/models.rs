@@ -8,6 +8,7 @@ mod codings;
 mod costs;
 mod export;
 mod loader;
+mod memory;
 mod placement;
 mod profiles;
 mod served;

@@ -4,6 +4,7 @@
 use super::calibration::Calibration;
 use super::costs::Costs;
 use super::export::Export;
+use super::memory::ActivationMemory;
 use super::placement::unmatched_here;
 use super::{Loaded, ServedModel, profiles};
 use crate::ProfileChoice;
@@ -74,8 +75,15 @@ impl Loader {
         let calibration = Calibration::of(source, name, &graph.digest).filter(|_| self.meets_others);
         let package = calibration.as_ref().map(|c| c.package.clone());
         let engine = self.engine.load_calibrated(graph.clone(), pixels.clone(), package).map_err(|e| e.to_string())?;
-        let batch_max = if graph.batchable { manifest.batch_max } else { 1 };
         let shapes = graph.row_shapes().ok();
+        let memory = ActivationMemory::of(&devices);
+        let batch_wanted = if graph.batchable { manifest.batch_max } else { 1 };
+        // Where extents are open, each request says what it takes.
+        let fitting = shapes.as_ref().map(|row| memory.rows(&graph, row, batch_wanted)).transpose()?;
+        let batch_max = fitting.unwrap_or(batch_wanted);
+        if batch_max < batch_wanted {
+            tracing::info!(model = name, batch_max, wanted = batch_wanted, "larger batches would not fit in memory");
+        }
         let mut costs = Costs::new(&graph, shapes.as_ref());
         let codecs = codecs::permitted(&manifest)?;
         if self.meets_others {
@@ -118,6 +126,7 @@ impl Loader {
             manifest,
             pixels,
             batch_max,
+            memory,
             costs,
         })
     }

@@ -3,6 +3,7 @@
 use super::calibration::Calibration;
 use super::costs::Costs;
 use super::export::Export;
+use super::memory::ActivationMemory;
 use crate::metrics::ModelMeters;
 use crate::peers::LocalModel;
 use crate::stats::Stats;
@@ -29,6 +30,8 @@ pub(crate) struct ServedModel {
     /// Ids and names of the devices it may run on.
     pub(crate) devices: Vec<(u32, String)>,
     pub(crate) batch_max: u32,
+    /// What an execution's activations may take.
+    pub(crate) memory: ActivationMemory,
     /// What codecs may cost it.
     pub(crate) accuracy_budget_ppm: u32,
     pub(crate) costs: Costs,

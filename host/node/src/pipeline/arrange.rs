@@ -61,7 +61,7 @@ pub(super) fn check(model: &ServedModel, inputs: Vec<NamedTensor>, bytes_max: us
     }
     let rows = check_rows(model, rows.unwrap_or(1))?;
     check_outputs(model, rows, bytes_max)?;
-    check_shapes(model, &tensors)?;
+    check_shapes(model, &tensors, rows)?;
     Ok(Arranged { bytes: tensors.iter().map(|t| t.data().len()).sum(), tensors, rows })
 }
 
@@ -84,15 +84,25 @@ fn check_outputs(model: &ServedModel, rows: u32, request_bytes_max: usize) -> Re
     Ok(())
 }
 
-/// Where the model leaves extents open, the layers decide whether these fit; said here, not by a failed execution.
-fn check_shapes(model: &ServedModel, tensors: &[HostTensor]) -> Result<(), ServeError> {
+/// Where the model leaves extents open, the layers and the device's memory decide whether these fit; said here, not by a
+/// failed execution.
+fn check_shapes(model: &ServedModel, tensors: &[HostTensor], rows: u32) -> Result<(), ServeError> {
     let open = |spec: &TensorSpec| spec.shape.iter().skip(1).any(Option::is_none);
-    let all_fp32 = tensors.iter().all(|t| t.data_type() == DataType::Fp32);
-    if !all_fp32 || !model.graph.inputs.iter().any(open) {
+    if !model.graph.inputs.iter().any(open) {
         return Ok(());
     }
-    let shapes: Vec<Vec<usize>> = tensors.iter().map(|t| t.shape().to_vec()).collect();
-    model.graph.infer(&shapes).map(drop).map_err(|e| invalid(model, e.to_string()))
+    let shapes: Vec<Vec<usize>> = tensors.iter().enumerate().map(|(at, tensor)| entering(model, at, tensor)).collect();
+    let shapes = model.graph.infer(&shapes).map_err(|e| invalid(model, e.to_string()))?;
+    model.memory.check(&model.graph, &shapes, rows, model.batch_max).map_err(|message| invalid(model, message))
+}
+
+/// The shape with which a tensor enters the network: that of pixels where it is pixels, or will be.
+fn entering(model: &ServedModel, index: usize, tensor: &HostTensor) -> Vec<usize> {
+    let is_image = tensor.data_type() != DataType::Fp32;
+    match model.pixels.as_ref().filter(|pixels| is_image && pixels.input == index) {
+        Some(pixels) => vec![tensor.rows(), pixels.channels, pixels.height, pixels.width],
+        None => tensor.shape().to_vec(),
+    }
 }
 
 /// One tensor against its input: FP32 as it is, FP16 widened, pixels and encoded images where the model has them.
