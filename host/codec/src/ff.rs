@@ -81,6 +81,7 @@ pub mod quant;
 pub mod rans;
 mod reader;
 mod recipe;
+mod rival;
 mod survey;
 pub mod tables;
 pub mod token;
@@ -98,6 +99,7 @@ pub use geometry::Geometry;
 pub use package::{PACKAGE_BYTES_MAX, Package};
 pub use quant::Offsets;
 pub use reader::{FrameReader, PackedSymbols, ReadChunk, Scope, Symbols};
+pub use rival::Rival;
 pub use writer::{DeviceChunk, FrameWriter, Sequence, Steps};
 
 use bps_types::{DataType, HostTensor};

@@ -4,7 +4,8 @@
 #![no_main]
 
 use bps_codec::ff::{
-    Calibration, CutPackage, Directions, Mode, Order, Package, Settings, Weights, calibrate, decode, encode,
+    Calibration, Curve, CutPackage, Directions, Loss, Mode, Order, Package, Rival, Settings, Weights, calibrate, decode,
+    encode,
 };
 use bps_fuzz::{Input, seed, within};
 use bps_types::HostTensor;
@@ -134,6 +135,11 @@ fn tables_of(file: &[u8]) -> &[u8] {
 fn seeds() -> Vec<Vec<u8>> {
     let (one, _) = file_and_tables();
     let flat = file(vec![cut("head", [2, 10, 1, 1], &[Mode::Scalar], &[0, 12, 31])]);
+    let curve = Curve { bits_mean: 7.3, bits_p95: 7.5, nmse: 1e-4, output_nmse: Some(1e-3), loss: None };
+    let lossy = Curve { loss: Some(Loss::around(0.01, 0.004)), ..curve };
+    let rivals = vec![Rival { codec: 5, rate: 0, curve }, Rival { codec: 6, rate: 90, curve: lossy }];
+    let with_rivals = cut("c", [1, 2, 4, 4], &[Mode::Haar1], &[8]).with_rivals(rivals).expect("they are codecs");
+    let three = file(vec![with_rivals]);
     let two = file(vec![cut("a", [1, 2, 3, 5], &[Mode::Haar1], &[4]), cut("b", [1, 1, 4, 4], &[Mode::Haar2], &[])]);
     let short = |file: &[u8]| {
         let mut file = file.to_vec();
@@ -143,5 +149,5 @@ fn seeds() -> Vec<Vec<u8>> {
         }
         [&[0], &file[..]].concat()
     };
-    vec![short(one), short(&flat), short(&two), [&[AS_IT_IS], &one[..]].concat(), vec![0]]
+    vec![short(one), short(&flat), short(&two), short(&three), [&[AS_IT_IS], &one[..]].concat(), vec![0]]
 }

@@ -10,6 +10,7 @@ mod plan;
 mod pooled;
 pub(super) mod probe;
 mod report;
+mod rivals;
 mod show;
 mod slopes;
 pub(super) mod subject;
@@ -166,12 +167,13 @@ fn calibrate(args: &CalibrateArgs, model: &Path) -> Result<Report> {
     // Said before minutes of measuring where it is known by then: there is time to stop.
     let said = poorer(if subject.made_up { 0 } else { subject.calibration.len() }, "--data or --rows");
     let (places, left_out) = subject.net.places();
-    let seconds = f64::from(args.seconds) / places.len().max(1) as f64;
-    let bench = subject.bench(&subject.calibration, &subject.tests, args.probes as usize, seconds)?;
+    let mut bench = subject.bench(&subject.calibration, &subject.tests, args.probes as usize, 0.0)?;
+    let shares = bench.shares(&places, f64::from(args.seconds))?;
     let bar = progress::bar(100 * places.len() as u64, "calibrating");
     let mut found = Vec::with_capacity(places.len());
     for (number, place) in places.iter().enumerate() {
         bar.set_message(table::clean(&place.name));
+        bench.seconds = shares[number];
         let done = |share: f32| bar.set_position(100 * number as u64 + (100.0 * share) as u64);
         found.push(bench.value(place, &done).with_context(|| format!("value {}", place.name))?);
     }

@@ -74,10 +74,12 @@ pub fn mode_for(codec: u8, q: u8, package: Option<&CutPackage>) -> Option<Mode> 
     }
 }
 
-/// What calibration found of a codec of the registry at a rate.
+/// What calibration found of a codec of the registry at a rate, one of FF's or a rival.
 pub fn curve_for(codec: u8, q: u8, package: &CutPackage) -> Option<Curve> {
-    let mode = mode_for(codec, q, Some(package))?;
-    package_for(codec, Some(package))?.curve(mode, q)
+    match mode_for(codec, q, Some(package)) {
+        Some(mode) => package_for(codec, Some(package))?.curve(mode, q),
+        None => package.rivals().iter().find(|rival| (rival.codec, rival.rate) == (codec, q)).map(|rival| rival.curve),
+    }
 }
 
 /// How a codec of the registry encodes at a rate: with the package where that has something for it, else without

@@ -5,6 +5,7 @@ use super::cancel::Aim;
 use super::directions::Directions;
 use super::quant::{Offsets, STEP_MAX, STEP_MIN};
 use super::rans::Table;
+use super::rival::{self, Rival};
 use super::tables::{CLASSES, Kind, tables};
 use super::{FfError, Mode, Order, RATES};
 use crate::ff::geometry::{Bands, Dims};
@@ -66,7 +67,7 @@ pub struct Curve {
 
 impl Curve {
     /// Whether plans can be made with it: sizes and errors are numbers that are not negative, a loss lies in its interval.
-    fn is_sound(&self) -> bool {
+    pub(super) fn is_sound(&self) -> bool {
         let size = |value: f32| (0.0..=BITS_MAX).contains(&value);
         let error = |value: f32| value.is_finite() && value >= 0.0;
         size(self.bits_mean)
@@ -126,6 +127,7 @@ pub struct CutPackage {
     id: u64,
     aiming: Option<Arc<Aiming>>,
     cancelling: Option<Arc<CutPackage>>,
+    rivals: Arc<[Rival]>,
 }
 
 /// What only encoders use.
@@ -138,7 +140,8 @@ struct Aiming {
 
 impl PartialEq for CutPackage {
     fn eq(&self, other: &Self) -> bool {
-        self.data == other.data && self.directions() == other.directions() && self.cancelling() == other.cancelling()
+        let parts = |of: &Self| (of.directions().cloned(), of.cancelling().cloned(), of.rivals.clone());
+        self.data == other.data && parts(self) == parts(other)
     }
 }
 
@@ -185,12 +188,20 @@ impl CutPackage {
         let bytes = stored(&data)?;
         let hash: [u8; 32] = Sha256::digest(&bytes).into();
         let id = hash.first_chunk().map_or(0, |first| u64::from_le_bytes(*first));
-        Ok(Self { data: Arc::new(data), tables: Arc::new(tables), id, aiming: None, cancelling: None })
+        Ok(Self {
+            data: Arc::new(data),
+            tables: Arc::new(tables),
+            id,
+            aiming: None,
+            cancelling: None,
+            rivals: [].into(),
+        })
     }
 
-    /// The same with other data; directions, and the package beside it for errors that cancel, stay.
+    /// The same with other data; directions, rivals, and the package beside it for errors that cancel, stay.
     pub(super) fn with_data(&self, data: CutData) -> Result<Self, FfError> {
-        let new = Self { cancelling: self.cancelling.clone(), ..Self::new(data)? };
+        let (cancelling, rivals) = (self.cancelling.clone(), self.rivals.clone());
+        let new = Self { cancelling, rivals, ..Self::new(data)? };
         match self.directions() {
             Some(directions) => new.with_directions(directions.clone()),
             None => Ok(new),
@@ -214,6 +225,17 @@ impl CutPackage {
     /// The package for frames whose errors cancel, where calibration found directions.
     pub fn cancelling(&self) -> Option<&Self> {
         self.cancelling.as_deref()
+    }
+
+    /// The same with what other codecs cost here. The id stays. Errors where one of them is FF, there twice, or unknown.
+    pub fn with_rivals(self, rivals: Vec<Rival>) -> Result<Self, FfError> {
+        rival::check(&rivals)?;
+        Ok(Self { rivals: rivals.into(), ..self })
+    }
+
+    /// What other codecs cost here, where that was measured.
+    pub fn rivals(&self) -> &[Rival] {
+        &self.rivals
     }
 
     /// The same with directions along which an encoder makes errors cancel. The id stays: who decodes need not know of

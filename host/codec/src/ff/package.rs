@@ -7,24 +7,30 @@
 //! +------------+--------------+------------------------+------------------------+
 //! ```
 //!
-//! The last digit of the first word is the version. Everything is little-endian. Version 2 has, behind that in the body, one
-//! list more: of each cut a second package for frames whose errors cancel, with the [directions](super::Directions) along
-//! which they do, or none. A file is of version 1 where no cut has any, and both are read.
+//! The last digit of the first word is the version. Everything is little-endian. From version 2 on there is, behind that in
+//! the body, one list more: of each cut a second package for frames whose errors cancel, with the
+//! [directions](super::Directions) along which they do, or none. From version 3 on there is another behind it: of each cut
+//! what codecs cost that need no calibration, see [`Rival`]. A file has the least version that holds what it
+//! says, and all are read.
 
 use super::FfError;
 use super::bounded::at_most;
 use super::cut::{CutData, CutPackage};
 use super::directions::Directions;
+use super::rival::{ReadRivals, Rival};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Larger files are not read: what a hostile one can make the loader allocate.
 pub const PACKAGE_BYTES_MAX: usize = 64 << 20;
+/// Its first word and the length of the body.
+const HEAD_BYTES: usize = 12;
 /// Most cuts of a file.
 const CUTS_MAX: usize = 4_096;
-const MAGIC: [u8; 8] = *b"BPSFFPK1";
-/// With directions.
-const MAGIC_DIRECTIONS: [u8; 8] = *b"BPSFFPK2";
+/// All but the version.
+const MAGIC: [u8; 7] = *b"BPSFFPK";
+/// A digit: 2 with directions, 3 with rivals, too.
+const VERSIONS: std::ops::RangeInclusive<u8> = b'1'..=b'3';
 
 /// The packages of a model's cuts.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +56,9 @@ struct ReadBody {
 
 #[derive(Deserialize)]
 struct ReadBeside(#[serde(deserialize_with = "at_most::<_, _, CUTS_MAX>")] Vec<Option<(CutData, Directions)>>);
+
+#[derive(Deserialize)]
+struct ReadAllRivals(#[serde(deserialize_with = "at_most::<_, _, CUTS_MAX>")] Vec<ReadRivals>);
 
 impl Package {
     /// Errors where a cut is of another model, or two have the same name.
@@ -101,15 +110,24 @@ impl Package {
         let body = Body { model: self.model, cuts: self.cuts.iter().map(|cut| &*cut.data).collect() };
         let mut body = postcard::to_stdvec(&body).map_err(|e| refuse("body", e.to_string()))?;
         let cancelling: Vec<_> = self.cuts.iter().map(beside).collect();
-        let has_directions = cancelling.iter().any(Option::is_some);
-        if has_directions {
+        let rivals: Vec<&[Rival]> = self.cuts.iter().map(CutPackage::rivals).collect();
+        let version = match (cancelling.iter().any(Option::is_some), rivals.iter().any(|list| !list.is_empty())) {
+            (_, true) => b'3',
+            (true, false) => b'2',
+            (false, false) => b'1',
+        };
+        if version >= b'2' {
             body.extend(postcard::to_stdvec(&cancelling).map_err(|e| refuse("directions", e.to_string()))?);
         }
-        if body.len() + MAGIC.len() + 8 > PACKAGE_BYTES_MAX {
+        if version >= b'3' {
+            body.extend(postcard::to_stdvec(&rivals).map_err(|e| refuse("rivals", e.to_string()))?);
+        }
+        if body.len() + HEAD_BYTES + 4 > PACKAGE_BYTES_MAX {
             return Err(refuse("file", format!("more than {PACKAGE_BYTES_MAX} bytes")));
         }
-        let mut file = Vec::with_capacity(MAGIC.len() + 8 + body.len());
-        file.extend(if has_directions { MAGIC_DIRECTIONS } else { MAGIC });
+        let mut file = Vec::with_capacity(HEAD_BYTES + 4 + body.len());
+        file.extend(MAGIC);
+        file.push(version);
         file.extend((body.len() as u32).to_le_bytes());
         file.extend(body);
         let crc = crc32c::crc32c(&file);
@@ -122,12 +140,12 @@ impl Package {
         if file.len() > PACKAGE_BYTES_MAX {
             return Err(refuse("file", format!("more than {PACKAGE_BYTES_MAX} bytes")));
         }
-        let Some((head, rest)) = file.split_first_chunk::<12>() else {
-            return Err(refuse("head", format!("12 bytes expected, got {}", file.len())));
+        let Some((head, rest)) = file.split_first_chunk::<HEAD_BYTES>() else {
+            return Err(refuse("head", format!("{HEAD_BYTES} bytes expected, got {}", file.len())));
         };
-        let has_directions = head[..8] == MAGIC_DIRECTIONS;
-        if head[..8] != MAGIC && !has_directions {
-            return Err(refuse("head", "not an FF package of version 1 or 2".to_owned()));
+        let version = head[7];
+        if head[..7] != MAGIC || !VERSIONS.contains(&version) {
+            return Err(refuse("head", "not an FF package of version 1 to 3".to_owned()));
         }
         let body_bytes = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
         let Some((body, crc)) = rest.split_last_chunk::<4>().filter(|(body, _)| body.len() == body_bytes) else {
@@ -140,25 +158,36 @@ impl Package {
         let (body, mut rest) =
             postcard::take_from_bytes::<ReadBody>(body).map_err(|e| refuse("body", e.to_string()))?;
         let mut cancelling: Vec<Option<(CutData, Directions)>> = Vec::new();
-        if has_directions {
+        let of_each = |what, count: usize| match body.cuts.len() {
+            cuts if cuts == count => Ok(()),
+            cuts => Err(refuse(what, format!("of {count} cuts, not {cuts}"))),
+        };
+        if version >= b'2' {
             let read = postcard::take_from_bytes::<ReadBeside>(rest);
             (ReadBeside(cancelling), rest) = read.map_err(|e| refuse("directions", e.to_string()))?;
-            if cancelling.len() != body.cuts.len() {
-                return Err(refuse("directions", format!("of {} cuts, not {}", cancelling.len(), body.cuts.len())));
-            }
+            of_each("directions", cancelling.len())?;
+        }
+        let mut rivals: Vec<ReadRivals> = Vec::new();
+        if version >= b'3' {
+            let read = postcard::take_from_bytes::<ReadAllRivals>(rest);
+            (ReadAllRivals(rivals), rest) = read.map_err(|e| refuse("rivals", e.to_string()))?;
+            of_each("rivals", rivals.len())?;
         }
         if !rest.is_empty() {
             return Err(refuse("body", format!("{} bytes behind the last cut", rest.len())));
         }
         cancelling.resize(body.cuts.len(), None);
-        let cut = |(data, cancelling): (CutData, Option<(CutData, Directions)>)| {
+        rivals.resize(body.cuts.len(), ReadRivals::default());
+        let cut = |((data, cancelling), rivals): ((CutData, Option<(CutData, Directions)>), ReadRivals)| {
             let cut = CutPackage::new(data)?;
-            let Some((data, directions)) = cancelling else { return Ok(cut) };
             let name = cut.name().to_owned();
+            let of = |what, error: FfError| refuse(what, format!("of {name}: {error}"));
+            let cut = cut.with_rivals(rivals.0).map_err(|e| of("rivals", e))?;
+            let Some((data, directions)) = cancelling else { return Ok(cut) };
             let beside = || cut.with_cancelling(CutPackage::new(data)?.with_directions(directions)?);
-            beside().map_err(|e| refuse("directions", format!("of {name}: {e}")))
+            beside().map_err(|e| of("directions", e))
         };
-        let cuts: Result<Vec<_>, FfError> = body.cuts.into_iter().zip(cancelling).map(cut).collect();
+        let cuts: Result<Vec<_>, FfError> = body.cuts.into_iter().zip(cancelling).zip(rivals).map(cut).collect();
         Self::new(body.model, cuts?)
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct Codings {
     /// The codecs that the model may use.
     codecs: Vec<&'static CodecSpec>,
     devices: Vec<Coder>,
-    /// What calibration found, by codec, cut and rate; of FF only.
+    /// What calibration found, by codec, cut and rate.
     calibrated: BTreeMap<u8, Vec<Option<Vec<Option<Found>>>>>,
 }
 
@@ -84,12 +84,17 @@ impl Codings {
         }
     }
 
-    /// With what calibration found, by cut.
+    /// With what calibration found, by cut. Of codecs that lose nothing there is only a size to know, and transfers tell
+    /// that soon enough; raw's is no secret.
     pub(super) fn with_calibration(mut self, cuts: &[CutValues<'_>]) -> Self {
-        for codec in self.codecs.iter().filter(|codec| codec.layout == Layout::Ff) {
+        for codec in self.codecs.iter().filter(|codec| codec.id != bps_codec::RAW) {
             let at = |values: &CutValues<'_>| {
                 let rates = codecs::columns(codec).iter();
-                values.as_ref().map(|values| never_less(rates.map(|rate| found(codec, *rate, values)).collect()))
+                values.as_ref().map(|values| {
+                    let mut found: Vec<_> = rates.map(|rate| found(codec, *rate, values)).collect();
+                    never_less(&mut found, codec.layout);
+                    found
+                })
             };
             self.calibrated.insert(codec.id, cuts.iter().map(at).collect());
         }
@@ -102,6 +107,8 @@ impl Codings {
         let mut tables = Vec::new();
         for &codec in &self.codecs {
             let rates = codecs::columns(codec);
+            // Frames of other codecs are the same whether the other host has the calibration or not.
+            let is_shared = calibrated || codec.layout != Layout::Ff;
             let mut push = |kind, device, measured, value: &dyn Fn(usize, u8) -> f32| {
                 let cells = (0..self.elements.len()).flat_map(|cut| rates.iter().map(move |rate| (cut, *rate)));
                 tables.push(Table {
@@ -117,9 +124,9 @@ impl Codings {
             };
             let found = |cut: usize, rate: u8| {
                 let column = rates.iter().position(|r| *r == rate)?;
-                self.calibrated.get(&codec.id).filter(|_| calibrated)?.get(cut)?.as_ref()?[column]
+                self.calibrated.get(&codec.id).filter(|_| is_shared)?.get(cut)?.as_ref()?[column]
             };
-            let measured = calibrated && self.calibrated.contains_key(&codec.id);
+            let measured = is_shared && self.calibrated.contains_key(&codec.id);
             push(TableKind::CodecBits, 0, measured, &|cut, rate| {
                 let bits = found(cut, rate).and_then(|found| found.bits);
                 bits.unwrap_or_else(|| codec.bits_per_element_assumed(rate))
@@ -146,14 +153,20 @@ impl Codings {
     }
 }
 
-/// A coarser rate never counts as losing less than a finer one: where fewer rows happened to differ, that was chance.
-fn never_less(mut rates: Vec<Option<Found>>) -> Vec<Option<Found>> {
+/// A coarser rate never counts as losing less than a finer one: where fewer rows happened to differ, that was chance. FF's
+/// rates grow coarser, JPEG's finer.
+fn never_less(rates: &mut [Option<Found>], layout: Layout) {
+    if layout == Layout::Jpeg {
+        rates.reverse();
+    }
     let mut most = 0.0f32;
     for found in rates.iter_mut().flatten() {
         most = most.max(found.loss_ppm);
         found.loss_ppm = most;
     }
-    rates
+    if layout == Layout::Jpeg {
+        rates.reverse();
+    }
 }
 
 /// The sum of what the values of a cut cost. A loss counts with the upper end of its interval: what is promised holds.
@@ -290,11 +303,13 @@ mod tests {
     #[test]
     fn a_lucky_coarse_rate_is_not_believed() {
         let of = |loss_ppm| Some(Found { bits: None, loss_ppm });
-        let losses: Vec<Option<f32>> = never_less(vec![of(10.0), None, of(400.0), of(50.0), of(900.0)])
-            .into_iter()
-            .map(|found| found.map(|found| found.loss_ppm))
-            .collect();
-        assert_eq!(losses, [Some(10.0), None, Some(400.0), Some(400.0), Some(900.0)]);
+        let losses = |layout| {
+            let mut rates = [of(10.0), None, of(400.0), of(50.0), of(900.0)];
+            never_less(&mut rates, layout);
+            rates.map(|found| found.map(|found| found.loss_ppm))
+        };
+        assert_eq!(losses(Layout::Ff), [Some(10.0), None, Some(400.0), Some(400.0), Some(900.0)]);
+        assert_eq!(losses(Layout::Jpeg), [Some(900.0), None, Some(900.0), Some(900.0), Some(900.0)]);
     }
 
     #[test]

@@ -6,9 +6,6 @@ use anyhow::{Result, anyhow};
 use bps_codec::ff::{self, CutPackage, Loss, Mode, Order, Settings};
 use bps_types::HostTensor;
 
-/// int8-zstd, which needs no calibration.
-const INT8_ZSTD: u8 = 5;
-
 /// Rows at a cut, with what becomes of them without a codec.
 pub(in crate::commands) struct Trial<'a> {
     pub(in crate::commands) net: &'a Net,
@@ -48,10 +45,30 @@ pub(in crate::commands) struct Judged {
     pub(in crate::commands) changed: usize,
 }
 
+/// Bits of an element, row by row in ascending order.
+pub(super) struct Sizes(Vec<f32>);
+
+impl Effect {
+    pub(super) fn of(sizes: Sizes, judged: Judged) -> Self {
+        let Sizes(sizes) = sizes;
+        let Judged { output_nmse, loss, changed } = judged;
+        Self {
+            bits: sizes.iter().sum::<f32>() / sizes.len().max(1) as f32,
+            bits_p95: sizes.get((sizes.len() * 95).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0.0),
+            output_nmse,
+            loss,
+            changed,
+        }
+    }
+}
+
 impl Trial<'_> {
-    /// Sends the value of each row through a codec, and the rows on through the rest of the model. `code` gives what is
-    /// decoded and the bytes that travelled. Small rows travel together, as they do between hosts, and share a frame's head.
-    pub(super) fn effect(&self, code: impl Fn(&HostTensor) -> Result<(HostTensor, usize)> + Sync) -> Result<Effect> {
+    /// Sends the value of each row through a codec. `code` gives what is decoded and the bytes that travelled. Small rows
+    /// travel together, as they do between hosts, and share a frame's head.
+    pub(super) fn through(
+        &self,
+        code: impl Fn(&HostTensor) -> Result<(HostTensor, usize)> + Sync,
+    ) -> Result<(Vec<HostTensor>, Sizes)> {
         let (place, elements) = (self.place, self.place.elements().max(1));
         let together = if self.net.graph().batchable { ff::rows_together(elements) } else { 1 };
         let frames: Vec<&[&Row]> = self.rows.chunks(together).collect();
@@ -66,15 +83,15 @@ impl Trial<'_> {
         })?;
         let mut sizes: Vec<f32> = coded.iter().flat_map(|(values, bits)| vec![*bits; values.len()]).collect();
         sizes.sort_by(f32::total_cmp);
-        let values: Vec<HostTensor> = coded.into_iter().flat_map(|(values, _)| values).collect();
-        let Judged { output_nmse, loss, changed } = self.judged(&values)?;
-        Ok(Effect {
-            bits: sizes.iter().sum::<f32>() / sizes.len().max(1) as f32,
-            bits_p95: sizes.get((sizes.len() * 95).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0.0),
-            output_nmse,
-            loss,
-            changed,
-        })
+        Ok((coded.into_iter().flat_map(|(values, _)| values).collect(), Sizes(sizes)))
+    }
+
+    /// Relative squared error of the values themselves.
+    pub(super) fn error_of(&self, values: &[HostTensor]) -> Result<f32> {
+        let one = |tensor: &HostTensor| Ok(vec![tensor.to_f32()?]);
+        let clean = self.rows.iter().map(|row| one(&row[self.place.at])).collect::<Result<Vec<Answer>>>()?;
+        let coded = values.iter().map(one).collect::<Result<Vec<Answer>>>()?;
+        Ok(output_error(&clean.iter().collect::<Vec<_>>(), &coded))
     }
 
     /// Sends the rows on through the rest of the model with these values at the place, one for each row.
@@ -89,18 +106,11 @@ impl Trial<'_> {
     /// Of FF with a package.
     pub(super) fn ff(&self, package: &CutPackage, mode: Mode, q: u8) -> Result<Effect> {
         let settings = Settings { package: Some(package), ..Settings::new(mode, q) };
-        self.effect(|value| {
+        let (values, sizes) = self.through(|value| {
             let frame = ff::encode(&settings, value)?;
             Ok((ff::decode(&frame, value.shape(), Order::Nchw, Some(package))?, frame.len()))
-        })
-    }
-
-    /// Of the rival.
-    pub(super) fn int8_zstd(&self) -> Result<Effect> {
-        self.effect(|value| {
-            let packed = bps_codec::encode(INT8_ZSTD, 0, value)?;
-            Ok((bps_codec::decode(&packed, value.shape())?, packed.data.len()))
-        })
+        })?;
+        Ok(Effect::of(sizes, self.judged(&values)?))
     }
 }
 

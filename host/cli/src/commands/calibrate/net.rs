@@ -60,6 +60,11 @@ impl Net {
         self.model.graph()
     }
 
+    /// The image that the model takes, if it does.
+    pub(super) fn pixels(&self) -> Option<&PixelInput> {
+        self.model.pixels()
+    }
+
     /// How many classes the output scores; none if it is not one such list.
     pub(super) fn classes(&self) -> Option<usize> {
         let [output] = self.graph().output_values[..] else { return None };

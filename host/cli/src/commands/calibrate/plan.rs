@@ -16,6 +16,9 @@ const COUNT_NANOS: f64 = 45.0;
 /// Memory for activations.
 const BYTES_MAX: usize = 1 << 30;
 
+/// More than anybody waits for one value.
+const SECONDS_MAX: f64 = 1e7;
+
 /// To copy an element of a row that is moved.
 const MOVE_NANOS: f64 = 2.0;
 /// Shares of the time: tables, tail runs for weights and for slopes, choosing steps. The rest is for errors and losses.
@@ -57,6 +60,8 @@ pub(super) struct Task {
     pub(super) rates: usize,
     /// Tail runs that weights may take.
     pub(super) probes: usize,
+    /// Tail runs for other codecs.
+    pub(super) rivals: usize,
     /// What it may cost.
     pub(super) seconds: f64,
 }
@@ -118,12 +123,35 @@ impl Plan {
         let rest = 1.0 - TABLES - WEIGHTS - SLOPES - CHOOSING;
         let most = task.rows.1.min(fitting.max(TEST_ROWS_MIN)).max(1);
         let rows = |stride: usize| {
-            affordable(rest, (codecs * modes * task.rates.div_ceil(stride) as f64 + 1.0) * coded + head)
+            affordable(rest, (codecs * modes * task.rates.div_ceil(stride) as f64 + task.rivals as f64) * coded + head)
         };
         let stride = [1, 2].into_iter().find(|stride| rows(*stride) >= most.min(TEST_ROWS_WANTED)).unwrap_or(4);
         let tests = rows(stride).max(TEST_ROWS_MIN).min(most);
         Self { tables: tables.min(task.rows.0.max(1)), probes, probe_rows, slope_rows, choose_rows, tests, stride }
     }
+}
+
+/// What of so many seconds goes to each value: as much as it has a use for, and the rest in equal parts to those that have a
+/// use for more. The ends of a net are cheap to measure, its input is a whole run for each row.
+pub(super) fn shares(tasks: &[Task], seconds: f64) -> Vec<f64> {
+    let mut order: Vec<(f64, usize)> = tasks.iter().map(enough).zip(0..).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut left, mut shares) = (seconds, vec![0.0; tasks.len()]);
+    for (number, (enough, at)) in order.iter().enumerate() {
+        shares[*at] = enough.min(left / (order.len() - number) as f64);
+        left -= shares[*at];
+    }
+    shares
+}
+
+/// Seconds from which on more would change nothing, to a quarter.
+fn enough(task: &Task) -> f64 {
+    let plan = |seconds| Plan::of(&Task { seconds, ..*task });
+    let (whole, mut seconds) = (plan(SECONDS_MAX), 0.1);
+    while seconds < SECONDS_MAX && plan(seconds) != whole {
+        seconds *= 1.25;
+    }
+    seconds
 }
 
 #[cfg(test)]
@@ -142,6 +170,7 @@ mod tests {
             modes: 3,
             rates: 16,
             probes: 64,
+            rivals: 2,
             seconds,
         }
     }
@@ -164,6 +193,19 @@ mod tests {
         assert!(more.tests > 64 && more.tables > 64 && more.probes == 64, "{more:?}");
         assert!(more.tests <= BYTES_MAX / 8 / 802_816 && more.tables <= BYTES_MAX / 8 / 802_816, "{more:?}");
         assert_eq!(Plan::of(&Task { rows: (4, 4), ..task(true, 700.0) }).tests, 4);
+    }
+
+    #[test]
+    fn what_one_value_has_no_use_for_others_get() {
+        let tasks = [task(false, 0.0), task(true, 0.0), task(true, 0.0)];
+        let [small, large, other] = shares(&tasks, 300.0)[..] else { panic!("three") };
+        assert!(small < 60.0 && large == other && (small + large + other - 300.0).abs() < 1e-6, "{small} {large}");
+        assert_eq!(Plan::of(&Task { seconds: small, ..tasks[0] }), Plan::of(&task(false, 1e6)));
+        let scarce = shares(&tasks, 3.0);
+        assert!(scarce.iter().all(|share| (share - 1.0).abs() < 1e-6), "{scarce:?}");
+        let plenty = shares(&tasks, 1e9);
+        assert_eq!(Plan::of(&Task { seconds: plenty[1], ..tasks[1] }), Plan::of(&task(true, 1e7)));
+        assert_eq!(shares(&[], 10.0), [0.0; 0]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 
 /// Points of accuracy at which the table looks.
-const POINTS: [f32; 3] = [0.1, 0.5, 1.0];
+pub(super) const POINTS: [f32; 3] = [0.1, 0.5, 1.0];
 
 /// Everything.
 #[derive(Debug, Serialize)]
@@ -66,6 +66,13 @@ pub(super) struct Choice {
     pub(super) output_nmse: Option<f32>,
 }
 
+impl Choice {
+    /// Bits and rate.
+    pub(super) fn text(self) -> String {
+        format!("{:.2} (q{})", self.bits, self.rate)
+    }
+}
+
 /// int8-zstd.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Rival {
@@ -114,7 +121,7 @@ pub(super) fn curves(package: &CutPackage) -> Vec<(Mode, u8, Curve)> {
 }
 
 /// The coarsest rate at which, and at all finer ones, no more than this share is lost.
-fn coarsest(curves: &[(Mode, u8, Curve)], share: f32) -> Option<Choice> {
+pub(super) fn coarsest(curves: &[(Mode, u8, Curve)], share: f32) -> Option<Choice> {
     let fits = |loss: Option<Loss>| loss.is_some_and(|loss| loss.mean <= share);
     let (mode, rate, curve) = curves.iter().take_while(|(_, _, curve)| fits(curve.loss)).last()?;
     Some(Choice { bits: curve.bits_mean, rate: *rate, mode: mode.name(), output_nmse: curve.output_nmse })
@@ -133,7 +140,7 @@ impl Report {
         let lines = self.values.iter().flat_map(|value| value.codecs.iter().map(move |codec| (value, codec)));
         for (value, codec) in lines {
             let rival = &value.int8_zstd;
-            let at = |c: Option<Choice>| c.map_or_else(|| "-".into(), |c| format!("{:.2} (q{})", c.bits, c.rate));
+            let at = |choice: Option<Choice>| choice.map_or_else(|| "-".into(), |choice| choice.text());
             let [a, b, c] = codec.at_loss;
             let mut cells = vec![
                 value.cut.to_string(),

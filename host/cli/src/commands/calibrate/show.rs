@@ -1,9 +1,9 @@
 //! What a package says, for people and machines.
 
-use super::report::{codecs, curves};
+use super::report::{Choice, POINTS, coarsest, codecs, curves};
 use super::svg::{self, Heights, Line};
 use crate::table::{self, Table};
-use bps_codec::ff::{Curve, CutPackage, Mode, Origin, Package};
+use bps_codec::ff::{Curve, CutPackage, Origin, Package, Rival};
 use serde::Serialize;
 
 /// A package.
@@ -24,11 +24,15 @@ struct ShownCut {
     rows: u32,
     /// FF-H, and FF-C where there is that.
     codecs: Vec<ShownCodec>,
+    /// Codecs that need no calibration, where they were measured.
+    rivals: Vec<ShownCodec>,
 }
 
 #[derive(Debug, Serialize)]
 struct ShownCodec {
     codec: &'static str,
+    /// The coarsest rates that lose at most 0.1, 0.5 and 1 point; of FF's codecs.
+    at_loss: [Option<Choice>; 3],
     rates: Vec<Rate>,
 }
 
@@ -52,14 +56,17 @@ impl Shown {
 
     /// For people.
     pub(super) fn text(&self) -> String {
-        let mut text = format!("model {}\n", self.model);
+        let mut text = format!("model {}\n\n{}", self.model, self.summary());
+        text += "bits of an element at the coarsest rate up to which at most so many points were lost\n";
         for cut in &self.cuts {
             let shape = cut.shape.map(|s| format!("{s:?}")).unwrap_or_default();
             text += &format!("\n{} {shape}, {} of {} rows\n", table::clean(&cut.name), cut.origin, cut.rows);
             let headings =
                 ["codec", ">rate", "mode", ">bits", ">95 %", ">NMSE", ">output NMSE", ">loss", "95 % interval"];
             let mut table = Table::new(&headings);
-            for (codec, rate) in cut.codecs.iter().flat_map(|of| of.rates.iter().map(move |rate| (of.codec, rate))) {
+            for (codec, rate) in
+                cut.codecs.iter().chain(&cut.rivals).flat_map(|of| of.rates.iter().map(move |rate| (of.codec, rate)))
+            {
                 let points = |share: f32| format!("{:.2}", share * 100.0);
                 table.row([
                     codec.to_owned(),
@@ -76,8 +83,18 @@ impl Shown {
             text += &table.to_string();
         }
         text + "\nbits: of an element, with contexts and rANS; NMSE: of the values; loss: points of accuracy, hosts count with \
-                its upper end.\nA rate without output NMSE was not measured: it has the loss of the next coarser one that \
+                its upper end, where there is none with what they assume of the codec.\nA rate without output NMSE was not measured: it has the loss of the next coarser one that \
                 was, the coarsest ones that of the last.\n"
+    }
+
+    /// A line for each cut and codec of FF.
+    fn summary(&self) -> Table {
+        let mut table = Table::new(&["value", "codec", ">bits at 0.1", ">0.5", ">1"]);
+        for (cut, of) in self.cuts.iter().flat_map(|cut| cut.codecs.iter().map(move |of| (cut, of))) {
+            let [a, b, c] = of.at_loss.map(|choice| choice.map_or_else(|| "-".into(), Choice::text));
+            table.row([table::clean(&cut.name), of.codec.to_owned(), a, b, c]);
+        }
+        table
     }
 
     /// Bits over the error of the outputs (of the values, where no outputs were measured), a line for each cut: of FF-C
@@ -110,8 +127,10 @@ fn cut(cut: &CutPackage) -> ShownCut {
         Origin::MadeUp { rows } => ("made-up inputs", rows),
     };
     let shown = |(codec, package)| {
-        let rates = curves(package).into_iter().map(|(mode, q, curve)| rate(mode, q, &curve)).collect();
-        ShownCodec { codec, rates }
+        let curves = curves(package);
+        let at_loss = POINTS.map(|points| coarsest(&curves, points / 100.0));
+        let rates = curves.into_iter().map(|(mode, q, curve)| rate(mode.name(), q, &curve)).collect();
+        ShownCodec { codec, at_loss, rates }
     };
     ShownCut {
         name: cut.name().to_owned(),
@@ -119,13 +138,25 @@ fn cut(cut: &CutPackage) -> ShownCut {
         origin,
         rows,
         codecs: codecs(cut).map(shown).collect(),
+        rivals: rivals(cut.rivals()),
     }
 }
 
-fn rate(mode: Mode, q: u8, curve: &Curve) -> Rate {
+/// By codec, rates from fine to coarse.
+fn rivals(list: &[Rival]) -> Vec<ShownCodec> {
+    let name = |rival: &Rival| bps_codec::spec(rival.codec).map_or("?", |spec| spec.name);
+    let of = |some: &[Rival]| ShownCodec {
+        codec: some.first().map_or("?", name),
+        at_loss: [None; 3],
+        rates: some.iter().map(|rival| rate("", rival.rate, &rival.curve)).collect(),
+    };
+    list.chunk_by(|a, b| a.codec == b.codec).map(of).collect()
+}
+
+fn rate(mode: &'static str, q: u8, curve: &Curve) -> Rate {
     Rate {
         rate: q,
-        mode: mode.name(),
+        mode,
         bits: curve.bits_mean,
         bits_p95: curve.bits_p95,
         nmse: curve.nmse,

@@ -1,7 +1,7 @@
 use super::loss::Judge;
 use super::net::{Net, Row};
 use super::*;
-use bps_codec::ff::Mode;
+use bps_codec::ff::{self, Mode};
 use clap::Parser;
 use std::sync::Arc;
 
@@ -75,6 +75,16 @@ fn the_digits_model_is_calibrated_and_bound_to_its_file() {
     }
     // That error is finer than errors that cancel are for: at the net's end alone they reach it.
     assert!(behind_relu == 3 && cancelling_needs_fewer > 0, "{behind_relu}, {cancelling_needs_fewer}");
+    // What hosts need to know of codecs that need no calibration: 40 rows of which none changed say nothing against what is
+    // assumed of them.
+    for cut in package.cuts() {
+        let of = |codec| ff::curve_for(codec, 0, cut).unwrap();
+        let (f16, int8) = (of(2), of(4));
+        assert!((16.0..17.0).contains(&f16.bits_mean) && (8.0..10.0).contains(&int8.bits_mean), "{f16:?} {int8:?}");
+        assert!(of(5).bits_mean < int8.bits_mean && of(0).output_nmse == Some(0.0) && of(0).loss.is_none());
+        assert!(f16.nmse < 1e-6 && int8.nmse < 1e-3 && f16.output_nmse < int8.output_nmse, "{f16:?} {int8:?}");
+    }
+    assert!(Shown::of(&package).text().contains("int8-zstd"));
     let (_, again) = calibrated(folder.path(), &line);
     assert_eq!(package, again, "the same call gives the same file");
     assert_eq!((data_rows(&package, &graph.digest), data_rows(&package, &[0; 32])), (80, 0));
@@ -110,7 +120,9 @@ fn without_data_the_file_says_so_and_is_still_better_than_int8_zstd() {
         };
         let cut = package.cut(&place.name).unwrap();
         // Four fifths of the bits give the same classes.
-        let (ff, int8) = (trial.ff(cut, Mode::Scalar, 8).unwrap(), trial.int8_zstd().unwrap());
+        let rivals = rivals::measure(&trial, None).unwrap();
+        let int8 = rivals.iter().find(|rival| rival.codec == 5).map(|rival| rival.effect).unwrap();
+        let ff = trial.ff(cut, Mode::Scalar, 8).unwrap();
         assert!(ff.bits < 0.8 * int8.bits && ff.changed <= 1, "{}: {ff:?} {int8:?}", place.name);
     }
 }

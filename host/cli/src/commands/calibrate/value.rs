@@ -10,6 +10,8 @@
 //! 4. At each rate the mode is best that has the fewest bits too many: over what the best of all needs for the same output
 //!    error. FF-S is kept at all rates.
 //!
+//! 5. Codecs that need no calibration are measured on the same rows, see [`rivals`](super::rivals).
+//!
 //! A rate that was not measured has no output error, and the loss of the next coarser one that was; the coarsest ones have
 //! that of the last one that was. So no rate claims to lose less than was seen. The upper ends of losses are those that all
 //! rates together allow, see [`pooled`](super::pooled).
@@ -19,13 +21,17 @@ use super::data::even;
 use super::loss::{Answer, Judge};
 use super::measure::{Effect, Trial, answers, shaped};
 use super::net::{Net, Place, Row};
-use super::plan::{COMPARED, Plan, Task};
+use super::plan::{self, COMPARED, Plan, Task};
 use super::pooled::Pooled;
-use super::{probe, slopes};
+use super::{probe, rivals, slopes};
 use anyhow::{Context, Result};
 use bps_codec::ff::{self, Curve, CutPackage, Directions, Loss, Mode, Order, RATE_LIST, Weights};
+use bps_engine::PixelInput;
 use bps_types::HostTensor;
 use std::collections::BTreeMap;
+
+/// int8-zstd: the rival that every table shows.
+const INT8_ZSTD: u8 = 5;
 
 /// A mode that loses more, as a share of one, is not followed.
 const HOPELESS_LOSS: f32 = 0.2;
@@ -61,7 +67,7 @@ pub(in crate::commands) struct Calibrated {
     pub(super) found: Vec<Found>,
     /// Rows behind errors and losses.
     pub(super) rows: usize,
-    /// The rival.
+    /// int8-zstd.
     pub(super) int8: Effect,
 }
 
@@ -71,6 +77,8 @@ pub(super) struct Found {
     pub(super) weighted: Vec<Mode>,
     /// Bits with which it has the rival's output error; true: beyond its finest rate, so guessed.
     pub(super) at_int8: Option<(f32, bool)>,
+    /// What all modes and rates together say of losses.
+    pooled: Option<Pooled>,
 }
 
 /// What a value's tables are made from.
@@ -116,10 +124,13 @@ impl Bench<'_> {
             clean: chosen.iter().map(|at| &self.clean[*at]).collect(),
             judge: self.judge,
         };
-        let int8 = trial.int8_zstd()?;
+        let rivals = rivals::measure(&trial, self.pixels_of(place))?;
+        let int8 = rivals.iter().find(|rival| rival.codec == INT8_ZSTD).map(|rival| rival.effect);
+        let int8 = int8.context("int8-zstd is no codec")?;
         let course = Course { plan: &plan, modes: &modes, trial: &trial, int8: &int8 };
         let half = if directions.is_some() { 0.3 } else { 0.6 };
-        let (mut package, plain) = self.codec(&course, &samples, None, &|share| done(0.4 + half * share))?;
+        let (package, plain) = self.codec(&course, &samples, None, &|share| done(0.4 + half * share))?;
+        let mut package = package.with_rivals(rivals.iter().map(|rival| rival.rival(plain.pooled)).collect())?;
         let mut found = vec![plain];
         if directions.is_some() {
             let (beside, cancelling) =
@@ -159,7 +170,18 @@ impl Bench<'_> {
         let package = if self.made_up { package.made_up()? } else { package };
         let points: Vec<choose::Point> = effects.values().map(|e| (e.bits, e.output_nmse)).collect();
         let weighted = weights.0.iter().map(|(mode, _)| *mode).collect();
-        Ok((package, Found { weighted, at_int8: choose::bits_at_or_beyond(&points, int8.output_nmse) }))
+        Ok((package, Found { weighted, at_int8: choose::bits_at_or_beyond(&points, int8.output_nmse), pooled }))
+    }
+
+    /// What of so many seconds goes to each value.
+    pub(super) fn shares(&self, places: &[Place], seconds: f64) -> Result<Vec<f64>> {
+        let tasks: Result<Vec<Task>> = places.iter().map(|place| self.task(place, modes(place)?.len())).collect();
+        Ok(plan::shares(&tasks?, seconds))
+    }
+
+    /// The image that this value is, if it is the model's.
+    fn pixels_of(&self, place: &Place) -> Option<&PixelInput> {
+        self.net.pixels().filter(|pixels| place.cut == 0 && place.at == pixels.input)
     }
 
     fn task(&self, place: &Place, modes: usize) -> Result<Task> {
@@ -175,6 +197,7 @@ impl Bench<'_> {
             modes,
             rates: RATE_LIST.len(),
             probes: self.probes,
+            rivals: rivals::runs(self.pixels_of(place)),
             seconds: self.seconds,
         })
     }

@@ -220,7 +220,8 @@ fn files_with_directions_come_back_and_changed_ones_do_not() {
     };
     assert!(renamed(b'1', &file).contains("behind the last cut"));
     assert!(renamed(b'2', &before).starts_with("package, directions"));
-    assert_eq!(renamed(b'3', &file), "package, head: not an FF package of version 1 or 2");
+    assert!(renamed(b'3', &file).starts_with("package, rivals"));
+    assert_eq!(renamed(b'4', &file), "package, head: not an FF package of version 1 to 3");
     let mut dice = Dice(4);
     let (mut taken, mut refused) = (0, 0);
     for _ in 0..1_000 {
@@ -240,6 +241,62 @@ fn files_with_directions_come_back_and_changed_ones_do_not() {
         }
     }
     assert!(taken > 100 && refused > 5, "{taken} taken, {refused} refused");
+    for length in (0..file.len()).step_by(97) {
+        assert!(Package::from_bytes(&file[..length]).is_err());
+    }
+}
+
+/// Version 3 of the file.
+#[test]
+fn files_with_rivals_come_back_and_wrong_ones_do_not() {
+    let plain = calibrated([1, 3, 6, 6], &Weights::default());
+    let curve = Curve { bits_mean: 7.3, bits_p95: 7.5, nmse: 1e-4, output_nmse: None, loss: None };
+    let lossy = Curve { loss: Some(Loss::around(0.01, 0.004)), ..curve };
+    let (int8, jpeg) = (Rival { codec: 5, rate: 0, curve }, Rival { codec: 6, rate: 90, curve: lossy });
+    let cut = plain.clone().with_rivals(vec![int8, jpeg]).unwrap();
+    assert_eq!(cut.id(), plain.id(), "frames are as before");
+    let of = |cut: &CutPackage| Package::new([7; 32], vec![cut.clone()]).unwrap();
+    let file = of(&cut).to_bytes().unwrap();
+    assert_eq!(&file[..8], b"BPSFFPK3");
+    let again = Package::from_bytes(&file).unwrap();
+    assert_eq!(again, of(&cut));
+    assert_ne!(again, of(&plain));
+    let read = &again.cuts()[0];
+    assert_eq!(
+        (curve_for(5, 0, read), curve_for(6, 90, read), curve_for(6, 50, read)),
+        (Some(curve), Some(lossy), None)
+    );
+    assert_eq!(curve_for(ID_HAAR, 16, read), curve_for(ID_HAAR, 16, &plain), "FF has its own");
+    let later = cut.with_best(|_| Some(Mode::Haar1)).unwrap();
+    assert_eq!(later.rivals(), cut.rivals(), "what is entered later takes nothing away");
+    let broken = Curve { loss: Some(Loss { mean: 0.1, low: 0.2, high: 0.3 }), ..curve };
+    let wrong = [
+        (vec![int8, int8], "is there twice"),
+        (vec![Rival { codec: ID_HAAR, rate: 16, curve }], "is none"),
+        (vec![Rival { codec: 6, rate: 51, curve }], "is none"),
+        (vec![Rival { codec: 200, rate: 0, curve }], "is none"),
+        (vec![Rival { curve: broken, ..int8 }], "out of range"),
+    ];
+    for (rivals, message) in wrong {
+        let error = plain.clone().with_rivals(rivals).unwrap_err().to_string();
+        assert!(error.starts_with("package, rivals") && error.contains(message), "{error}");
+    }
+    let mut dice = Dice(5);
+    let (mut taken, mut refused) = (0, 0);
+    for _ in 0..1_000 {
+        let mut bytes = file.clone();
+        let at = bytes.len() - 5 - (dice.roll() * 60.0) as usize;
+        bytes[at] = (dice.roll() * 256.0) as u8;
+        seal(&mut bytes);
+        match Package::from_bytes(&bytes) {
+            Ok(read) => {
+                taken += 1;
+                assert!(read.to_bytes().is_ok(), "what is read can be written");
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(taken > 100 && refused > 100, "{taken} taken, {refused} refused");
     for length in (0..file.len()).step_by(97) {
         assert!(Package::from_bytes(&file[..length]).is_err());
     }
