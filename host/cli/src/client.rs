@@ -231,7 +231,8 @@ impl Client {
             _ => "",
         };
         let told = format!("{} answered {}: {said}{stage}", self.endpoint, answer.status.as_u16());
-        crate::table::clean(&told) + hint
+        // What a policy says of its configuration names every field.
+        crate::table::clean_to(&told, 1_000) + hint
     }
 }
 

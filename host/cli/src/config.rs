@@ -110,7 +110,7 @@ impl Settings {
         });
         let policy_strict = flags.policy.is_some() || flags.policy_config.is_some();
         let policy_config = match flags.policy_config {
-            Some(text) => policy_config(&text)?,
+            Some(text) => policy_config(&text, "--policy-config")?,
             // The file's configuration belongs to the file's policy.
             None if flags.policy.as_ref().is_some_and(|p| *p != file_policy.name) => String::new(),
             None => {
@@ -272,10 +272,10 @@ fn endpoint(text: &str) -> Result<Endpoint> {
     text.parse().map_err(|e| usage(format!("admin: {e}")))
 }
 
-/// A policy's configuration as given on a command line: JSON, or `@FILE` with JSON or TOML in it.
-pub(crate) fn policy_config(text: &str) -> Result<String> {
+/// A policy's configuration as given to an option of the command line: JSON, or `@FILE` with JSON or TOML in it.
+pub(crate) fn policy_config(text: &str, option: &str) -> Result<String> {
     let Some(path) = text.strip_prefix('@') else {
-        check_json(text, "--policy-config")?;
+        check_json(text, option)?;
         return Ok(text.to_owned());
     };
     let content =

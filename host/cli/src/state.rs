@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Name of the token's file in the state folder.
 pub(crate) const TOKEN_FILE: &str = "admin-token";
+/// Name of the file that a running host holds.
+const LOCK_FILE: &str = "serve.lock";
 /// Tokens are short; a file that is not is a wrong path.
 const TOKEN_BYTES_MAX: u64 = 4_096;
 
@@ -25,6 +27,33 @@ pub(crate) fn make_folder(folder: &Path) -> Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder).with_context(|| format!("cannot make the state folder {}", folder.display()))
+}
+
+/// The state folder as long as a host uses it. Two hosts with one identity would take each other's links.
+#[derive(Debug)]
+pub(crate) struct Held {
+    _lock: fs::File,
+}
+
+/// Takes the folder for this process. Errors where another one has it.
+pub(crate) fn hold(folder: &Path) -> Result<Held> {
+    make_folder(folder)?;
+    let path = folder.join(LOCK_FILE);
+    let failed = || format!("cannot lock {}", path.display());
+    let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).with_context(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Held { _lock: lock }),
+        Err(fs::TryLockError::WouldBlock) => bail!(
+            "the state folder {} is in use by another bps serve: stop that, or give this one a folder of its own with \
+             --state-dir",
+            folder.display()
+        ),
+        // Not every file system has locks.
+        Err(fs::TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
+            Ok(Held { _lock: lock })
+        }
+        Err(fs::TryLockError::Error(error)) => Err(error).with_context(failed),
+    }
 }
 
 /// Where the admin token is when nobody says otherwise.

@@ -55,9 +55,14 @@ fn side(heading: &str) -> Side {
 
 /// `text` with control characters spelled out, on one line, at most 200 characters.
 pub(crate) fn clean(text: &str) -> String {
+    clean_to(text, 200)
+}
+
+/// The same with at most so many characters.
+pub(crate) fn clean_to(text: &str, most: usize) -> String {
     let mut out = String::with_capacity(text.len().min(256));
     for (count, c) in text.chars().enumerate() {
-        if count == 200 {
+        if count == most {
             out.push('…');
             break;
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 const TEACH: &str = "\
 One line a host. `may here` is what it was granted when it was paired, `lets us` what it grants this host: to execute stages
-(how many dispatches at once on each of its devices) and to fetch models. A model that is `same` can be split with that host;
+(how many dispatches at once on each of its devices) and to fetch models, while it has any that may be fetched. A model that is `same` can be split with that host;
 `fetched` came from it and serves its stages; `other cuts, whole only` means that the two hosts run versions of bps which
 number the model's layers differently: splits are refused, whole models are sent. `calibrations differ`: FF uses none
 anywhere while two hosts differ; the model's .ff file of one copied beside the model of the other brings it back.

@@ -72,11 +72,12 @@ enum PolicyCommand {
     Rollback,
     /// Show the active policy and how it does.
     Status,
-    /// Feed the calls of a recording to a policy again and compare its decisions; exit code 1 if they differ.
+    /// Feed the calls of a recording to a policy again and compare its decisions; exit code 1 if the recorded policy decides otherwise now.
     Replay {
         /// A recording made by `bps serve --record`.
         recording: PathBuf,
-        /// Another policy to feed them to: a component file or a name [default: the one that was recorded].
+        /// Another policy to feed them to, a component file or a name: shows how it decides, and differing is no error [default: the
+        /// one that was recorded].
         #[arg(long, value_name = "NAME|FILE")]
         policy: Option<String>,
         /// Show the decisions that differ.
@@ -98,7 +99,7 @@ struct Setup {
 
 impl Setup {
     fn config(&self) -> Result<String> {
-        self.config.as_deref().map_or_else(|| Ok(String::new()), config::policy_config)
+        self.config.as_deref().map_or_else(|| Ok(String::new()), |text| config::policy_config(text, "--config"))
     }
 }
 

@@ -231,6 +231,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
              digits.onnx), or pair this host with one that has models: bps pair",
         ));
     }
+    let _held = settings.state_dir.as_deref().map(state::hold).transpose()?;
     let (admin_token, token_path) = admin_token(&settings)?;
     let client_token = settings.token_file.as_deref().map(state::read_token).transpose()?;
     let config = host_config(&settings)?;

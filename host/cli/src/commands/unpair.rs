@@ -1,6 +1,7 @@
 //! `bps unpair`: a host is no longer known here.
 
 use crate::commands::pair::PlaceArgs;
+use crate::exit::usage;
 use crate::output::Output;
 use anyhow::Result;
 use bps_transport::{Peer, PeerStore, fingerprint};
@@ -35,6 +36,9 @@ struct UnpairedLine {
 /// Removes it and says whom.
 pub(crate) fn run(args: UnpairArgs, out: Output) -> Result<()> {
     let place = args.place.place()?;
+    if !place.folder.is_dir() {
+        return Err(usage(format!("there is no state folder {}: nothing is paired there", place.folder.display())));
+    }
     let peer = PeerStore::open(&place.folder)?.remove(&args.which)?;
     let line = UnpairedLine { state: "unpaired", name: peer.name.clone(), fingerprint: peer.key.to_string() };
     out.emit(&line, |_| text(&peer))

@@ -134,7 +134,7 @@ fn policy_configuration_from_files() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str, text: &str| {
         fs::write(dir.path().join(name), text).unwrap();
-        policy_config(&format!("@{}", dir.path().join(name).display()))
+        policy_config(&format!("@{}", dir.path().join(name).display()), "--config")
     };
     assert_eq!(at("a.json", r#"{"a": 1}"#).unwrap(), r#"{"a": 1}"#);
     assert_eq!(at("a.toml", "a = 1\n").unwrap(), r#"{"a":1}"#);

@@ -109,7 +109,7 @@ impl Scheduler {
             message = %failure.message,
             rows = flight.rows,
             trace,
-            "execution failed"
+            "execution failed; what it was for is given out again where it may be"
         );
         self.leave_devices(&mut flight, &[]);
         self.abandon_later_stages(&flight);

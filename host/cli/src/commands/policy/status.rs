@@ -89,9 +89,10 @@ fn list(parts: impl Iterator<Item = String>) -> String {
     if parts.is_empty() { "none".into() } else { parts.join(", ") }
 }
 
-/// Columns of the account in the order of its law: submitted is the sum of the six after it and of what is in the house.
-const LEDGER: [&str; 9] =
-    ["submitted", "answered", "failed", "shed", "expired", "cancelled", "waiting", "running", "refused"];
+/// Columns of the account in the order of its law: submitted is the sum of the six after it and of what is in the house. What was
+/// retried is among all of them.
+const LEDGER: [&str; 10] =
+    ["submitted", "answered", "failed", "shed", "expired", "cancelled", "waiting", "running", "refused", "retried"];
 
 fn ledger(fields: &Map<String, Value>) -> String {
     let known = LEDGER.iter().filter_map(|name| fields.get(*name).and_then(Value::as_u64).map(|n| (*name, n)));
