@@ -310,6 +310,9 @@ fn check_json(text: &str, place: &str) -> Result<()> {
     }
 }
 
+/// Longest span of time that anybody waits.
+const SPAN_MAX: Duration = Duration::from_secs(1_000 * 3_600);
+
 /// A span of time: `500ms`, `2s`, `1.5m`, or seconds without a unit.
 pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
@@ -323,7 +326,10 @@ pub(crate) fn span(text: &str) -> Result<Duration, String> {
     };
     let seconds =
         number.trim().parse::<f64>().map_err(|_| format!("{text:?} is not a span of time, like 500ms or 30s"))?;
-    Duration::try_from_secs_f64(seconds * scale).map_err(|_| format!("{text:?} is not a possible span of time"))
+    let span =
+        Duration::try_from_secs_f64(seconds * scale).map_err(|_| format!("{text:?} is not a possible span of time"))?;
+    // Sums of spans and of points in time stay far from where they have no number.
+    if span > SPAN_MAX { Err(format!("{text:?} is too long: at most 1000h")) } else { Ok(span) }
 }
 
 /// The same, for what has to last.

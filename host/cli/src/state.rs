@@ -63,7 +63,12 @@ pub(crate) fn default_token_file() -> Option<PathBuf> {
 
 /// Reads a token: one line of printable ASCII, in a file that only its owner can read.
 pub(crate) fn read_token(path: &Path) -> Result<String> {
-    let mut file = fs::File::open(path).with_context(|| format!("cannot read the token file {}", path.display()))?;
+    let failed = || format!("cannot read the token file {}", path.display());
+    // A pipe would be waited at for ever.
+    if !fs::metadata(path).with_context(failed)?.is_file() {
+        bail!("the token file {} is not a plain file", path.display());
+    }
+    let mut file = fs::File::open(path).with_context(failed)?;
     #[cfg(unix)]
     {
         let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata()?.permissions());
@@ -112,6 +117,24 @@ mod tests {
         let (second, made_again) = read_or_make_token(&path).unwrap();
         assert_eq!((first.len(), made, made_again), (64, true, false));
         assert_eq!(first, second);
+    }
+
+    #[test]
+    fn a_state_folder_is_one_hosts() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = hold(dir.path()).unwrap();
+        assert!(hold(dir.path()).unwrap_err().to_string().contains("is in use"));
+        drop(held);
+        hold(dir.path()).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_no_token_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg("-m600").arg(&pipe).status().unwrap().success());
+        assert!(read_token(&pipe).unwrap_err().to_string().ends_with("is not a plain file"));
     }
 
     #[cfg(unix)]

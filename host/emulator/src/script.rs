@@ -35,7 +35,7 @@ use bps_types::Nanos;
 use serde::Deserialize;
 
 /// Changes of one script; a trace sampled every 100 ms for an hour fits.
-const CHANGES_MAX: usize = 40_000;
+const CHANGES_MAX: usize = 2_000;
 
 /// A script that means nothing.
 #[derive(Debug, thiserror::Error)]

@@ -68,6 +68,10 @@ impl Identity {
     /// Where the file cannot be read or written, is readable by others, or is damaged; each names the file.
     pub fn load_or_make(state_dir: &Path) -> Result<Self, IdentityError> {
         let path = state_dir.join(IDENTITY_FILE);
+        // A pipe would be waited at for ever.
+        if std::fs::metadata(&path).is_ok_and(|known| !known.is_file()) {
+            return Err(io_error(&path, "read it", std::io::Error::other("is not a plain file")));
+        }
         match File::open(&path) {
             Ok(file) => Self::load(file, &path),
             Err(e) if e.kind() == ErrorKind::NotFound => {

@@ -81,7 +81,7 @@ fn keep_input(input: &Path, output: &Path) -> Result<()> {
 }
 
 /// Reads a file of at most so many bytes, whatever its length is said to be.
-pub(super) fn read_file(path: &Path, bytes_max: usize) -> Result<Vec<u8>> {
+pub(in crate::commands) fn read_file(path: &Path, bytes_max: usize) -> Result<Vec<u8>> {
     let failed = || format!("cannot read {}", path.display());
     let file = File::open(path).with_context(failed)?;
     let mut bytes = Vec::new();

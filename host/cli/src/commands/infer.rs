@@ -116,8 +116,12 @@ fn save(reply: &Reply, name: &str, file: &Path) -> Result<()> {
     std::fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))
 }
 
+/// A line for each class.
+const LABELS_BYTES_MAX: u64 = 16 << 20;
+
 fn read_labels(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).map_err(|e| usage(format!("labels {}: {e}", path.display())))?;
+    let text = crate::config::read_bounded(path, LABELS_BYTES_MAX);
+    let text = text.map_err(|e| usage(format!("labels {}: {e}", path.display())))?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 

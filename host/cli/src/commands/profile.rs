@@ -1,5 +1,6 @@
 //! `bps profile MODEL`: how long each layer takes on each device, for each batch size.
 
+use crate::config::read_bounded;
 use crate::exit::usage;
 use crate::model_file;
 use crate::output::Output;
@@ -112,8 +113,8 @@ fn cache_file(digest: &str, fingerprint: &str) -> Option<PathBuf> {
 
 fn read_cache(file: &Path) -> Option<Profile> {
     const BYTES_MAX: u64 = 64 << 20;
-    let fits = std::fs::metadata(file).is_ok_and(|m| m.len() <= BYTES_MAX);
-    if fits { serde_json::from_slice(&std::fs::read(file).ok()?).ok() } else { None }
+    let is_plain = std::fs::metadata(file).is_ok_and(|known| known.is_file());
+    if is_plain { serde_json::from_str(&read_bounded(file, BYTES_MAX).ok()?).ok() } else { None }
 }
 
 fn keep(file: &Path, profile: &Profile) -> Result<()> {

@@ -199,6 +199,9 @@ fn slowdown(text: &str) -> Result<f64, String> {
     factor.ok_or_else(|| format!("{text:?} is not a factor from 1 to 1000"))
 }
 
+/// Most requests of a run that are not asked by clients who wait.
+const REQUESTS_MAX: f64 = 1e7;
+
 /// Measures and shows; cleans up also when it is interrupted.
 pub(crate) async fn run(args: TestbedArgs, out: Output) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -213,6 +216,7 @@ pub(crate) async fn run(args: TestbedArgs, out: Output) -> Result<()> {
 
 async fn measure(args: TestbedArgs, out: Output) -> Result<()> {
     let mut setup = args.setup()?;
+    args.check_load(setup.span + setup.settle)?;
     if let Some(path) = &args.trace {
         // Known before hours of measuring rather than after.
         model_file::target(path)?;
@@ -372,6 +376,19 @@ impl TestbedArgs {
                 labels.join(", ")
             ))),
             _ => Ok(()),
+        }
+    }
+
+    /// The moments of a run's requests are made before it, and its answers are kept until it is over.
+    fn check_load(&self, run: Duration) -> Result<()> {
+        let requests = f64::from(self.rate) * run.as_secs_f64();
+        match self.load {
+            LoadArg::Closed => Ok(()),
+            _ if requests <= REQUESTS_MAX => Ok(()),
+            _ => Err(usage(format!(
+                "--rate {} over --span and --settle is {requests:.0} requests in a run: at most {REQUESTS_MAX:.0}",
+                self.rate
+            ))),
         }
     }
 

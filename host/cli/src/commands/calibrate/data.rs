@@ -4,6 +4,7 @@ mod sets;
 
 use super::made_up;
 use super::net::Row;
+use crate::commands::codec::read_file;
 use crate::exit::usage;
 use crate::npy;
 use anyhow::{Context, Result, bail};
@@ -229,12 +230,15 @@ fn is_image(path: &Path) -> bool {
 }
 
 fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
-    let failed = || format!("cannot read {}", path.display());
-    let length = fs::metadata(path).with_context(failed)?.len();
-    if length > bytes_max {
-        bail!("{} has {length} bytes, at most {bytes_max} are read", path.display());
+    let known = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    // A device has no end, and what is read is held whole.
+    if !known.is_file() {
+        bail!("{} is not a plain file", path.display());
     }
-    fs::read(path).with_context(failed)
+    if known.len() > bytes_max {
+        bail!("{} has {} bytes, at most {bytes_max} are read", path.display(), known.len());
+    }
+    read_file(path, usize::try_from(bytes_max)?)
 }
 
 /// As a host does it: decoded, resized to the input's extents, in its channels.

@@ -5,6 +5,7 @@ use super::loss::Judge;
 use super::measure::answers;
 use super::net::{Net, Row};
 use super::value::Bench;
+use crate::config::read_bounded;
 use crate::exit::usage;
 use crate::model_file;
 use anyhow::{Context, Result, bail};
@@ -107,7 +108,7 @@ fn read_manifest(onnx: &Path) -> Result<ModelManifest> {
         Err(_) => Ok(ModelManifest::default()),
         Ok(found) if found.len() > BYTES_MAX => bail!("{} has more than {BYTES_MAX} bytes", path.display()),
         Ok(_) => {
-            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = read_bounded(&path, BYTES_MAX).with_context(|| format!("cannot read {}", path.display()))?;
             manifest::parse(&text).with_context(|| path.display().to_string())
         }
     }

@@ -3,10 +3,9 @@
 use crate::exit::usage;
 use crate::infer_wire::{self, Named};
 use crate::npy;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bps_types::{DataType, HostTensor};
 use serde_json::Value;
-use std::fs;
 use std::path::Path;
 
 /// A client's input file; hosts refuse far smaller bodies.
@@ -64,12 +63,7 @@ fn tensor(value: &str, spec: &Value) -> Result<HostTensor> {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let missing = || format!("cannot read {}", path.display());
-    let length = fs::metadata(path).with_context(missing)?.len();
-    if length > FILE_BYTES_MAX {
-        bail!("{} has {length} bytes, at most {FILE_BYTES_MAX} are sent", path.display());
-    }
-    fs::read(path).with_context(missing)
+    crate::commands::codec::read_file(path, usize::try_from(FILE_BYTES_MAX)?)
 }
 
 fn from_json(text: &[u8], spec: &Value) -> Result<HostTensor> {
@@ -82,6 +76,7 @@ fn from_json(text: &[u8], spec: &Value) -> Result<HostTensor> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::fs;
 
     fn one() -> Value {
         json!({ "inputs": [{ "name": "x", "datatype": "FP32", "shape": [-1, 2] }] })

@@ -50,7 +50,8 @@ pub(super) fn read_component(path: &Path) -> Result<Vec<u8>> {
             table::bytes(most)
         );
     }
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    // By what comes: a device says that it has no bytes.
+    crate::commands::codec::read_file(path, most as usize)
 }
 
 /// The bytes of a policy given as a file or as the name of one that comes with bps.
