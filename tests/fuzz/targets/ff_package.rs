@@ -4,8 +4,8 @@
 #![no_main]
 
 use bps_codec::ff::{
-    Calibration, Curve, CutPackage, Directions, Loss, Mode, Order, Package, Rival, Settings, Weights, calibrate, decode,
-    encode,
+    Calibration, Curve, CutPackage, Directions, Loss, Mode, Order, Package, Rival, Settings, Weights, calibrate,
+    decode, encode,
 };
 use bps_fuzz::{Input, seed, within};
 use bps_types::HostTensor;

@@ -41,8 +41,8 @@ impl ActivationMemory {
             return Ok(());
         }
         Err(format!(
-            "with batches of up to {batch_max} rows of these extents activations take {}, and half of the smallest device's \
-             memory is {}; a smaller batch_max in model.toml leaves room for larger inputs",
+            "would take {} for the activations of {batch_max} rows of these extents, which may share a batch; half of the smallest \
+             device's memory is {}: a smaller batch_max in model.toml leaves room for larger inputs",
             gibibytes(peak),
             gibibytes(self.0)
         ))
