@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 pub(crate) const TOKEN_FILE: &str = "admin-token";
 /// Name of the file that a running host holds.
 const LOCK_FILE: &str = "serve.lock";
+/// Linux's number for a file system whose locks nobody serves, as NFS can be.
+const ENOLCK: i32 = 37;
 /// Tokens are short; a file that is not is a wrong path.
 const TOKEN_BYTES_MAX: u64 = 4_096;
 
@@ -49,7 +51,9 @@ pub(crate) fn hold(folder: &Path) -> Result<Held> {
             folder.display()
         ),
         // Not every file system has locks.
-        Err(fs::TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
+        Err(fs::TryLockError::Error(error))
+            if error.kind() == std::io::ErrorKind::Unsupported || error.raw_os_error() == Some(ENOLCK) =>
+        {
             Ok(Held { _lock: lock })
         }
         Err(fs::TryLockError::Error(error)) => Err(error).with_context(failed),

@@ -34,7 +34,7 @@ use crate::units::{self, UnitError};
 use bps_types::Nanos;
 use serde::Deserialize;
 
-/// Changes of one script; a trace sampled every 100 ms for an hour fits.
+/// Changes of one script; a trace sampled every 100 ms for three minutes fits.
 const CHANGES_MAX: usize = 2_000;
 
 /// A script that means nothing.

@@ -125,12 +125,14 @@ fn open_named(devices: &mut Vec<OpenDevice>, name: &str, slowdown: f32) -> Resul
     };
     let burn = open_adapter(adapter).map_err(|message| EngineError::Start { name: name.into(), message })?;
     let info = &adapter.info;
+    // What runs on the processor has its memory.
+    let is_software = info.kind == DeviceKind::Software;
     let description = DeviceDescription {
         index: 0,
         name: name.into(),
         kind: info.kind,
         fingerprint: fingerprint(&[&info.name, &info.backend, &info.driver]),
-        memory_bytes: info.memory_bytes,
+        memory_bytes: info.memory_bytes.or_else(|| if is_software { memory_total_bytes() } else { None }),
         threads: 0,
         slowdown,
     };
@@ -188,9 +190,14 @@ pub(crate) fn cpu_model() -> String {
     line.and_then(|l| l.split(':').nth(1)).map_or(std::env::consts::ARCH.into(), |m| m.trim().into())
 }
 
-/// Main memory; none where the system does not tell.
+/// Where a container's limit of main memory is, as its processes see it.
+const MEMORY_LIMITS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+
+/// Main memory, of a container what it may take; none where the system does not tell.
 pub(crate) fn memory_total_bytes() -> Option<u64> {
-    memory_line_bytes("MemTotal:")
+    // Without a limit there is a word, or more than the machine has.
+    let limit = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    MEMORY_LIMITS.into_iter().filter_map(limit).chain(memory_line_bytes("MemTotal:")).min()
 }
 
 fn memory_line_bytes(name: &str) -> Option<u64> {

@@ -125,7 +125,7 @@ async fn accept_tcp(listener: &TcpListener, acceptor: &TlsAcceptor, hub: &Arc<Hu
         let Some(slot) = slots.take(address.ip(), Instant::now()) else { continue };
         let (hub_there, acceptor) = (hub.clone(), acceptor.clone());
         hub.spawn(async move {
-            let ended = bounded(slot, greet_tcp(stream, &acceptor, &hub_there)).await;
+            let ended = bounded(&slot, greet_tcp(stream, &acceptor, &hub_there, &slot)).await;
             log(address, Carrier::Tcp, ended);
         });
         if slots.is_pressed(address.ip()) {
@@ -150,14 +150,14 @@ async fn accept_quic(endpoint: &Endpoint, hub: &Arc<Hub>, slots: &Slots) {
         };
         let hub_there = hub.clone();
         hub.spawn(async move {
-            let ended = bounded(slot, greet_quic(incoming, &hub_there)).await;
+            let ended = bounded(&slot, greet_quic(incoming, &hub_there, &slot)).await;
             log(address, Carrier::Quic, ended);
         });
     }
 }
 
 /// A handshake ends in time, and earlier where a newcomer needs its place.
-async fn bounded(slot: Slot, greeting: impl Future<Output = Result<(), Refused>>) -> Result<(), Refused> {
+async fn bounded(slot: &Slot, greeting: impl Future<Output = Result<(), Refused>>) -> Result<(), Refused> {
     tokio::select! {
         biased;
         ended = timeout(HANDSHAKE_MAX, greeting) => ended.unwrap_or(Err(Refused::Late)),
@@ -165,8 +165,9 @@ async fn bounded(slot: Slot, greeting: impl Future<Output = Result<(), Refused>>
     }
 }
 
-async fn greet_tcp(stream: TcpStream, acceptor: &TlsAcceptor, hub: &Arc<Hub>) -> Result<(), Refused> {
+async fn greet_tcp(stream: TcpStream, acceptor: &TlsAcceptor, hub: &Arc<Hub>, slot: &Slot) -> Result<(), Refused> {
     let mut stream = acceptor.accept(prepare(stream)).await?;
+    slot.greeted();
     let key = stream.get_ref().1.peer_certificates().and_then(peer_key).ok_or(Refused::Nobody)?;
     let session = admit(&mut stream, key, Carrier::Tcp, hub).await?;
     let hello = hub.hello();
@@ -177,8 +178,9 @@ async fn greet_tcp(stream: TcpStream, acceptor: &TlsAcceptor, hub: &Arc<Hub>) ->
     Ok(())
 }
 
-async fn greet_quic(incoming: Incoming, hub: &Arc<Hub>) -> Result<(), Refused> {
+async fn greet_quic(incoming: Incoming, hub: &Arc<Hub>, slot: &Slot) -> Result<(), Refused> {
     let connection = incoming.accept()?.await?;
+    slot.greeted();
     let key = quic_key(&connection).ok_or(Refused::Nobody)?;
     let (mut send, receive) = connection.accept_bi().await?;
     let mut stream = tokio::io::join(receive, &mut send);

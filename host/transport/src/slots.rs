@@ -137,9 +137,11 @@ impl Drop for Slot {
     }
 }
 
-/// Whom an address stands for: with IPv6 one host has a whole network of 2^64, of which each costs it nothing.
+/// Whom an address stands for: with IPv6 one host has a whole network of 2^64, of which each costs it nothing. On a local
+/// network all hosts have the same one.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_unique_local() => v6.into(),
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
         v4 => v4,
     }

@@ -17,7 +17,7 @@ pub struct Rival {
     pub codec: u8,
     /// 0 where it has none.
     pub rate: u8,
-    /// Bits, errors and loss. Without a loss nothing was seen that speaks against what is assumed.
+    /// Bits, errors and loss. Without a loss the errors and what is assumed speak for it.
     pub curve: Curve,
 }
 

@@ -126,7 +126,8 @@ impl Codings {
                 let column = rates.iter().position(|r| *r == rate)?;
                 self.calibrated.get(&codec.id).filter(|_| is_shared)?.get(cut)?.as_ref()?[column]
             };
-            let measured = is_shared && self.calibrated.contains_key(&codec.id);
+            let cuts = self.calibrated.get(&codec.id).into_iter().flatten();
+            let measured = is_shared && cuts.flatten().flatten().any(Option::is_some);
             push(TableKind::CodecBits, 0, measured, &|cut, rate| {
                 let bits = found(cut, rate).and_then(|found| found.bits);
                 bits.unwrap_or_else(|| codec.bits_per_element_assumed(rate))

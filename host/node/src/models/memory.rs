@@ -3,12 +3,13 @@
 
 use bps_engine::DeviceDescription;
 use bps_graph::{Graph, Shapes};
+use bps_types::policy::DeviceKind;
 
 /// Activations may take one of so many parts of the smallest device's memory: weights, the allocator's pages, other models and
 /// requests want the rest.
 const SHARE: u64 = 2;
-/// Where no device says how much it has.
-const UNKNOWN_BYTES: u64 = 8 << 30;
+/// A device that does not say how much it has: what a small graphics card has.
+const UNKNOWN_BYTES: u64 = 4 << 30;
 
 /// Bytes that one execution's activations may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +17,14 @@ pub(crate) struct ActivationMemory(u64);
 
 impl ActivationMemory {
     pub(super) fn of(devices: &[&DeviceDescription]) -> Self {
-        let least = devices.iter().filter_map(|device| device.memory_bytes).min();
-        Self(least.map_or(UNKNOWN_BYTES, |bytes| bytes / SHARE))
+        // Those that run on the processor share its memory.
+        let is_shared = |device: &DeviceDescription| matches!(device.kind, DeviceKind::Cpu | DeviceKind::Software);
+        let sharing = devices.iter().filter(|device| is_shared(device)).count() as u64;
+        let has = |device: &&DeviceDescription| {
+            let bytes = device.memory_bytes.unwrap_or(UNKNOWN_BYTES);
+            if is_shared(device) { bytes / sharing } else { bytes }
+        };
+        Self(devices.iter().map(has).min().unwrap_or(UNKNOWN_BYTES) / SHARE)
     }
 
     /// The most rows, up to `wanted`, of which a batch fits. Errors where one row does not.
@@ -81,6 +88,25 @@ mod tests {
         assert_eq!(ActivationMemory(100 * each).rows(&graph, &row, 32), Ok(32));
         let error = ActivationMemory(each - 1).rows(&graph, &row, 32).unwrap_err();
         assert!(error.starts_with("the activations of one row take 0.0 GiB"), "{error}");
+    }
+
+    #[test]
+    fn the_smallest_device_counts_and_those_of_the_processor_share() {
+        let device = |kind, memory_bytes| DeviceDescription {
+            index: 0,
+            name: "one".into(),
+            kind,
+            fingerprint: String::new(),
+            memory_bytes,
+            threads: 1,
+            slowdown: 1.0,
+        };
+        let of = |devices: &[DeviceDescription]| ActivationMemory::of(&devices.iter().collect::<Vec<_>>()).0 >> 30;
+        let cpu = || device(DeviceKind::Cpu, Some(64 << 30));
+        assert_eq!(of(&[cpu()]), 32);
+        assert_eq!(of(&[cpu(), cpu(), device(DeviceKind::Software, Some(64 << 30)), cpu()]), 8);
+        assert_eq!(of(&[cpu(), device(DeviceKind::Gpu, None)]), 2, "a card that does not say");
+        assert_eq!(of(&[cpu(), device(DeviceKind::Gpu, Some(8 << 30))]), 4);
     }
 
     #[test]

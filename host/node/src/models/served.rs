@@ -13,7 +13,7 @@ use bps_engine::PixelInput;
 use bps_graph::Graph;
 use bps_graph::manifest::ModelManifest;
 use bps_types::policy::{ModelInfo, Table};
-use bps_types::{ModelId, Nanos};
+use bps_types::{DataType, ModelId, Nanos, TensorSpec};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
@@ -106,6 +106,36 @@ impl ServedModel {
                 return;
             }
             ended.await;
+        }
+    }
+
+    /// Where extents are open, whether inputs of these types and shapes fit the layers, and with all that may join them the
+    /// devices' memory.
+    ///
+    /// # Errors
+    /// What does not fit, in words.
+    pub(crate) fn check_inputs<'a>(
+        &self,
+        inputs: impl Iterator<Item = (DataType, &'a [usize])>,
+        rows: u32,
+    ) -> Result<(), String> {
+        let open = |spec: &TensorSpec| spec.shape.iter().skip(1).any(Option::is_none);
+        if !self.graph.inputs.iter().any(open) {
+            return Ok(());
+        }
+        let entering = |(at, (data_type, shape)): (usize, (DataType, &[usize]))| self.entering(at, data_type, shape);
+        let shapes: Vec<Vec<usize>> = inputs.enumerate().map(entering).collect();
+        let shapes = self.graph.infer(&shapes).map_err(|e| e.to_string())?;
+        self.memory.check(&self.graph, &shapes, rows, self.batch_max)
+    }
+
+    /// The shape with which an input enters the network: that of pixels where it is pixels, or will be.
+    fn entering(&self, index: usize, data_type: DataType, shape: &[usize]) -> Vec<usize> {
+        match self.pixels.as_ref().filter(|pixels| data_type != DataType::Fp32 && pixels.input == index) {
+            Some(pixels) => {
+                vec![shape.first().copied().unwrap_or(1), pixels.channels, pixels.height, pixels.width]
+            }
+            None => shape.to_vec(),
         }
     }
 

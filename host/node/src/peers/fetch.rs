@@ -103,6 +103,7 @@ impl Fetch {
     pub(super) fn not_sent(&mut self) {
         self.asked = None;
         self.asks = self.asks.saturating_sub(1);
+        (self.span, self.span_bytes) = (None, 0);
     }
 
     /// Looks at a list of the host that was asked; true where it can be gone on with, false where nobody wants it.
@@ -134,8 +135,11 @@ impl Fetch {
     pub(super) fn take(&mut self, part: ModelPart) -> Result<Taken, String> {
         let (digest, is_awaited) = (self.offer.digest, self.asked.is_some());
         let Some(coming) = self.current_mut() else { return Ok(Taken::Ignored) };
+        // Over a slow link it was asked for twice and comes twice: the way works.
+        let is_again = (part.digest, part.file) == (digest, coming.file.digest) && part.offset < coming.have;
         let is_it = (part.digest, part.file, part.offset) == (digest, coming.file.digest, coming.have);
         if !is_it || !is_awaited {
+            self.span_bytes += if is_again { part.data.len() as u64 } else { 0 };
             return Ok(Taken::Ignored);
         }
         let (length, left) = (part.data.len() as u64, coming.file.bytes - coming.have);

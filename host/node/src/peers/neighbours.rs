@@ -133,7 +133,11 @@ fn offer(
     for model in models.iter().filter(|m| !m.placement.local_only) {
         let Some(theirs) = advert.models.iter().find(|t| t.digest == model.digest) else { continue };
         if theirs.batch_max < model.batch_max {
-            complain(state, model, "its batch_max is lower there, so none of it is sent there");
+            complain(
+                state,
+                model,
+                "its batch_max is lower there, by its model.toml or for want of memory, so none of it is sent there",
+            );
             continue;
         }
         let same_cuts = theirs.cut_list == model.cut_list;

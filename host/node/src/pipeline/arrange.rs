@@ -87,22 +87,8 @@ fn check_outputs(model: &ServedModel, rows: u32, request_bytes_max: usize) -> Re
 /// Where the model leaves extents open, the layers and the device's memory decide whether these fit; said here, not by a
 /// failed execution.
 fn check_shapes(model: &ServedModel, tensors: &[HostTensor], rows: u32) -> Result<(), ServeError> {
-    let open = |spec: &TensorSpec| spec.shape.iter().skip(1).any(Option::is_none);
-    if !model.graph.inputs.iter().any(open) {
-        return Ok(());
-    }
-    let shapes: Vec<Vec<usize>> = tensors.iter().enumerate().map(|(at, tensor)| entering(model, at, tensor)).collect();
-    let shapes = model.graph.infer(&shapes).map_err(|e| invalid(model, e.to_string()))?;
-    model.memory.check(&model.graph, &shapes, rows, model.batch_max).map_err(|message| invalid(model, message))
-}
-
-/// The shape with which a tensor enters the network: that of pixels where it is pixels, or will be.
-fn entering(model: &ServedModel, index: usize, tensor: &HostTensor) -> Vec<usize> {
-    let is_image = tensor.data_type() != DataType::Fp32;
-    match model.pixels.as_ref().filter(|pixels| is_image && pixels.input == index) {
-        Some(pixels) => vec![tensor.rows(), pixels.channels, pixels.height, pixels.width],
-        None => tensor.shape().to_vec(),
-    }
+    let inputs = tensors.iter().map(|tensor| (tensor.data_type(), tensor.shape()));
+    model.check_inputs(inputs, rows).map_err(|message| invalid(model, message))
 }
 
 /// One tensor against its input: FP32 as it is, FP16 widened, pixels and encoded images where the model has them.

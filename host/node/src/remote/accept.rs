@@ -1,6 +1,7 @@
 //! Whether a stage that came can run here: all that is checked before it waits, but for what only the scheduler knows.
 
 use super::denied;
+use crate::models::ServedModel;
 use crate::peers::Roster;
 use bps_graph::Graph;
 use bps_sched::PlanStage;
@@ -51,6 +52,20 @@ pub(super) fn stages(
         return Err(mismatch(&format!("codec {} is unknown here", unknown.codec)));
     }
     Ok(stages)
+}
+
+/// Whether its activations fit: what another host takes upon itself this one need not have room for.
+pub(super) fn memory(model: &ServedModel, stages: &[PlanStage], execute: &Execute) -> Result<(), Denied> {
+    let mismatch = |text: &str| denied(DeniedKind::Mismatch, text);
+    if model.graph.batchable && execute.rows > model.batch_max {
+        return Err(mismatch(&format!("this host takes at most {} rows of this model together", model.batch_max)));
+    }
+    if stages.first().is_none_or(|stage| stage.from_cut != 0) {
+        // Behind the input extents are known only where none is open.
+        return Ok(());
+    }
+    let inputs = execute.tensors.iter().map(|tensor| (tensor.data_type, &tensor.shape[..]));
+    model.check_inputs(inputs, execute.rows).map_err(|message| mismatch(&message))
 }
 
 /// Whether a plan means the same however cuts are numbered.

@@ -37,6 +37,7 @@ impl Guest {
         let in_flight = enter(&execute.model).ok_or_else(unknown)?;
         let model = in_flight.model();
         let stages = accept::stages(roster, &model.graph, &model.cut_list, &execute)?;
+        accept::memory(model, &stages, &execute)?;
         let deadline = execute.budget.map(|budget| clock::now() + budget);
         Ok(Self { host, origin, execute, in_flight, stages, deadline })
     }

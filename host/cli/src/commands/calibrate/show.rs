@@ -83,7 +83,7 @@ impl Shown {
             text += &table.to_string();
         }
         text + "\nbits: of an element, with contexts and rANS; NMSE: of the values; loss: points of accuracy, hosts count with \
-                its upper end, where there is none with what they assume of the codec.\nA rate without output NMSE was not measured: it has the loss of the next coarser one that \
+                its upper end, where there is none with the greatest of the NMSE and what they assume of the codec.\nA rate without output NMSE was not measured: it has the loss of the next coarser one that \
                 was, the coarsest ones that of the last.\n"
     }
 

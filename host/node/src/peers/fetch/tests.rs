@@ -1,5 +1,6 @@
 use super::*;
 use bps_wire::HostKey;
+use std::collections::VecDeque;
 
 /// Two whole pieces and a rest.
 const ONNX_BYTES: u64 = 600_000;
@@ -187,4 +188,24 @@ fn many_small_files_over_a_long_way_are_not_too_slow() {
     let mut fetch = Fetch::new(offer());
     fetch.go_on((0..100).map(file).collect(), vec![0; 100]);
     assert_eq!(given(Nanos::from_secs(1), PIECE_BYTES_MAX, &mut fetch), (100.0, None));
+}
+
+#[test]
+fn a_link_that_takes_longer_for_a_piece_than_patience_lasts_is_not_too_slow() {
+    let (mut fetch, mut now) = (listed([0, 0]), Nanos::ZERO);
+    // What is asked for again comes again, behind the first answer.
+    let (mut on_their_way, mut comes) = (VecDeque::new(), Nanos::ZERO);
+    let mut twice = 0;
+    while !fetch.is_complete() {
+        if let Some(Message::ModelWanted(wanted)) = fetch.next(now).expect("it goes on") {
+            comes = comes.max(now) + Nanos::from_secs(14);
+            on_their_way.push_back((comes, answer(wanted)));
+        }
+        now += Nanos::from_secs(1);
+        while on_their_way.front().is_some_and(|(at, _)| *at <= now) {
+            let (_, part) = on_their_way.pop_front().expect("there is one");
+            twice += u32::from(fetch.take(part).unwrap() == Taken::Ignored);
+        }
+    }
+    assert!(twice > 0, "else nothing was asked for twice");
 }
