@@ -13,6 +13,9 @@ use bytes::Bytes;
 
 /// An answer that has not come within this time is asked for again: over 1 Mbit/s a piece takes two seconds.
 const PATIENCE: Nanos = Nanos::from_secs(10);
+/// Over a link so slow that answers come later, they are waited for longer, up to this: else each would come twice, and what
+/// comes twice makes the next one later.
+const PATIENCE_MAX: Nanos = Nanos::from_secs(30);
 /// As often as one thing is asked for.
 const ASKS_MAX: u32 = 5;
 /// In each such span so much must have come, some 80 kbit/s: who gives byte by byte is as one who does not answer.
@@ -29,6 +32,8 @@ pub(super) struct Fetch {
     asked: Option<Nanos>,
     /// How often it was asked for.
     asks: u32,
+    /// How long an answer is waited for.
+    patience: Nanos,
     /// Since when is counted what comes.
     span: Option<Nanos>,
     /// That, in bytes; a whole answer counts as a whole piece, so that small files over a long way are not too slow.
@@ -53,7 +58,7 @@ pub(super) enum Taken {
 
 impl Fetch {
     pub(super) fn new(offer: Offer) -> Self {
-        Self { offer, files: None, asked: None, asks: 0, span: None, span_bytes: 0 }
+        Self { offer, files: None, asked: None, asks: 0, patience: PATIENCE, span: None, span_bytes: 0 }
     }
 
     pub(super) fn offer(&self) -> &Offer {
@@ -74,7 +79,7 @@ impl Fetch {
     /// # Errors
     /// Where the other host does not answer, or too slowly.
     pub(super) fn next(&mut self, now: Nanos) -> Result<Option<Message>, String> {
-        let waits = self.asked.is_some_and(|at| now.since(at) < PATIENCE);
+        let waits = self.asked.is_some_and(|at| now.since(at) < self.patience);
         if waits || self.is_complete() {
             return Ok(None);
         }
@@ -149,6 +154,9 @@ impl Fetch {
         }
         let (file, offset) = (coming.file.clone(), coming.have);
         coming.have += length;
+        if self.asks > 1 {
+            self.patience = (self.patience + self.patience).min(PATIENCE_MAX);
+        }
         (self.asked, self.asks) = (None, 0);
         self.span_bytes += if length == whole { u64::from(PIECE_BYTES_MAX) } else { length };
         Ok(Taken::Piece { file, offset, data: part.data })
